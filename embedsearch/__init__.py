@@ -1,0 +1,48 @@
+"""Similarity search over the inner layers of neural networks.
+
+    import embedsearch as es
+    index = es.build("photos/", "indexes/photos", backbone="vgg16", layer="features.22", pooling="gem")
+    hits = es.open("indexes/photos").search("cat.jpg", k=10)
+
+Everything public is in `__all__`; names are imported on first use, so that a search does not load torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from embedsearch.engine.api import build, open  # noqa: A004
+    from embedsearch.engine.index import Index
+    from embedsearch.errors import EmbedSearchError
+    from embedsearch.pipeline.encode import Encoder
+    from embedsearch.types import Hit, Hits, Metric, Progress
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "EmbedSearchError": "embedsearch.errors",
+    "Encoder": "embedsearch.pipeline.encode",
+    "Hit": "embedsearch.types",
+    "Hits": "embedsearch.types",
+    "Index": "embedsearch.engine.index",
+    "Metric": "embedsearch.types",
+    "Progress": "embedsearch.types",
+    "build": "embedsearch.engine.api",
+    "open": "embedsearch.engine.api",
+}
+
+__all__ = ["EmbedSearchError", "Encoder", "Hit", "Hits", "Index", "Metric", "Progress", "build", "open"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'embedsearch' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

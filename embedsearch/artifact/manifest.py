@@ -1,0 +1,120 @@
+"""The manifest: all that is needed to open, ask, and judge an index."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from embedsearch.artifact.commit import write_atomically
+from embedsearch.artifact.layout import Layout
+from embedsearch.artifact.verify import FileRecord
+from embedsearch.config import Recipe
+from embedsearch.errors import ArtifactError, DamagedIndexError, EmbedSearchError, UnfinishedBuildError
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StoreEntry:
+    """The version of items.lance that belongs to this generation."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """The FAISS index of this generation. recall_at_10: measured against exact search, 1.0 when exact,
+    None when there was nothing to measure on."""
+
+    file: str
+    family: str
+    reason: str
+    build: dict[str, int]
+    search: dict[str, int]
+    bytes_per_vector: float
+    recall_at_10: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One committed generation of an index.
+
+    n_truncated: texts that were longer than the network reads. previous_version: of the store in the
+    generation before, kept for readers that hold it. renamed: metadata columns whose own names the
+    store needs for itself.
+    """
+
+    generation: int
+    recipe: Recipe
+    source: str
+    dim: int
+    n_items: int
+    n_skipped: int
+    n_truncated: int
+    store: StoreEntry
+    index: IndexEntry
+    postprocess: str | None
+    files: dict[str, FileRecord]
+    created: str
+    previous_version: int | None = None
+    weights_origin: str | None = None
+    renamed: dict[str, str] = field(default_factory=dict)
+    libraries: dict[str, str] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "recipe": self.recipe.to_dict()}
+
+
+def write_manifest(layout: Layout, manifest: Manifest) -> None:
+    """The commit: after this returns, readers see the new generation."""
+    body = manifest.to_dict()
+    body["checksum"] = _checksum(body)
+    write_atomically(layout.manifest, json.dumps(body, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def read_manifest(root: Path) -> Manifest:
+    """The committed generation in `root`.
+
+    Raises ArtifactError when the folder is no index, UnfinishedBuildError when its first build has
+    not finished, DamagedIndexError when the manifest is not what was written.
+    """
+    layout = Layout(root)
+    if not root.exists():
+        raise ArtifactError(f"there is no index at {root}")
+    if not layout.manifest.exists():
+        if layout.pending.exists():
+            raise UnfinishedBuildError(f"{root} is an unfinished build; run its build command again to go on")
+        raise ArtifactError(f"{root} is not an index: it has no manifest.json")
+    try:
+        body = json.loads(layout.manifest.read_text(encoding="utf-8"))
+        checksum = body.pop("checksum")
+    except (OSError, ValueError, AttributeError, KeyError) as error:
+        raise DamagedIndexError(f"{layout.manifest} is damaged: {error}") from error
+    found = body.get("format_version")
+    if isinstance(found, int) and found > FORMAT_VERSION:
+        raise ArtifactError(f"{root} has format version {found}, this embedsearch reads up to {FORMAT_VERSION}; update it")
+    if checksum != _checksum(body):
+        raise DamagedIndexError(f"{layout.manifest} is damaged: it is not what was written; restore it from a copy")
+    try:
+        return _parse(body)
+    except (TypeError, KeyError, ValueError, EmbedSearchError) as error:
+        raise DamagedIndexError(f"{layout.manifest} is damaged: {error}") from error
+
+
+def _parse(body: dict[str, Any]) -> Manifest:
+    parsed = dict(body)
+    parsed["recipe"] = Recipe.from_dict(body["recipe"])
+    parsed["store"] = StoreEntry(**body["store"])
+    parsed["index"] = IndexEntry(**body["index"])
+    parsed["files"] = {name: FileRecord.from_dict(record) for name, record in body["files"].items()}
+    return Manifest(**parsed)
+
+
+def _checksum(body: dict[str, Any]) -> str:
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return xxhash.xxh3_128_hexdigest(canonical.encode())

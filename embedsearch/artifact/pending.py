@@ -1,0 +1,49 @@
+"""What an unfinished build was asked to do, so that only the same command goes on with it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedsearch.artifact.commit import write_atomically
+from embedsearch.artifact.layout import Layout
+from embedsearch.config import Recipe
+from embedsearch.errors import DamagedIndexError, EmbedSearchError
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """generation: the one it will commit. base_version: of items.lance when it began; newer versions
+    hold rows of this build."""
+
+    recipe: Recipe
+    source: str
+    generation: int
+    base_version: int
+
+    def write(self, layout: Layout) -> None:
+        body = {
+            "recipe": self.recipe.to_dict(),
+            "source": self.source,
+            "generation": self.generation,
+            "base_version": self.base_version,
+        }
+        write_atomically(layout.pending, json.dumps(body, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def read_pending(root: Path) -> Pending | None:
+    """The unfinished build in `root`, or None. Raises DamagedIndexError when its record cannot be read."""
+    path = Layout(root).pending
+    if not path.exists():
+        return None
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+        return Pending(
+            Recipe.from_dict(body["recipe"]),
+            str(body["source"]),
+            int(body["generation"]),
+            int(body["base_version"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EmbedSearchError) as error:
+        raise DamagedIndexError(f"{path} is damaged ({error}); begin anew with --restart") from error

@@ -1,0 +1,68 @@
+"""Finding out that a file is not what was committed, before anything is read from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from embedsearch.errors import DamagedIndexError
+
+# the files of the store are read in full at opening up to this size in all; larger ones by `info --verify`
+STORE_VERIFY_BYTES = 2**30
+_CHUNK = 2**22
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """Size in bytes and XXH3 (128 bits, hex) of one committed file."""
+
+    size: int
+    xxh3: str
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> FileRecord:
+        return cls(int(data["size"]), str(data["xxh3"]))
+
+
+def record_files(root: Path, paths: Iterable[Path]) -> dict[str, FileRecord]:
+    """Records of `paths`, by their names relative to `root`."""
+    return {
+        path.relative_to(root).as_posix(): FileRecord(path.stat().st_size, _xxh3(path)) for path in sorted(paths)
+    }
+
+
+def verify_files(root: Path, records: dict[str, FileRecord], *, everything: bool = False) -> None:
+    """Raises DamagedIndexError when a file is missing, or has another size or content than recorded.
+
+    The contents of the store are compared up to STORE_VERIFY_BYTES in all, unless `everything`.
+    """
+    in_store = {name for name in records if "/" in name}
+    read_store = everything or sum(records[name].size for name in in_store) <= STORE_VERIFY_BYTES
+    for name, record in records.items():
+        path = root / name
+        try:
+            size = path.stat().st_size
+        except OSError:
+            raise DamagedIndexError(f"{root} is damaged: {name} is missing; {_FIX}") from None
+        if size != record.size:
+            raise DamagedIndexError(f"{root} is damaged: {name} has {size} bytes, not {record.size}; {_FIX}")
+        if (name not in in_store or read_store) and _xxh3(path) != record.xxh3:
+            raise DamagedIndexError(f"{root} is damaged: {name} is not what was written; {_FIX}")
+
+
+_FIX = "restore it from a copy, or build it again with --restart"
+
+
+def _xxh3(path: Path) -> str:
+    digest = xxhash.xxh3_128()
+    try:
+        with path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise DamagedIndexError(f"{path} cannot be read: {error.strerror}") from error
+    return digest.hexdigest()

@@ -1,0 +1,55 @@
+"""What every layer of a network gives and costs, found by one pass over meta tensors (no arithmetic)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from embedsearch.backbones.tap import first_tensor
+from embedsearch.errors import UsageError
+from embedsearch.types import LayerInfo
+
+
+def probe(module: nn.Module, kwargs: Mapping[str, Any]) -> list[LayerInfo]:
+    """Every named layer that answers with a tensor, in the order in which they answer last.
+
+    module and kwargs: on the meta device, a batch of one. A multiply-add counts as two operations.
+    """
+    infos: dict[str, LayerInfo] = {}
+    handles = []
+    counter = FlopCounterMode(display=False)
+
+    def watch(name: str, layer: nn.Module) -> Any:
+        n_params = sum(parameter.numel() for parameter in layer.parameters())
+
+        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+            try:
+                shape = tuple(first_tensor(output).shape[1:])
+            except UsageError:
+                return
+            before = infos.pop(name, None)
+            infos[name] = LayerInfo(
+                name=name,
+                type=type(layer).__name__,
+                shape=shape,
+                gflop=counter.get_total_flops() / 1e9,
+                n_params=n_params,
+                n_calls=1 if before is None else before.n_calls + 1,
+            )
+
+        return hook
+
+    try:
+        for name, layer in module.named_modules():
+            if name:
+                handles.append(layer.register_forward_hook(watch(name, layer)))
+        with torch.no_grad(), counter:
+            module(**kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return list(infos.values())

@@ -1,0 +1,133 @@
+"""Encoders of the BERT family: whatever transformers' AutoModel opens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from embedsearch.backbones.base import Backbone, infos_of
+from embedsearch.backbones.hub import model_folder, weight_files
+from embedsearch.backbones.weights import sha256_of
+from embedsearch.errors import ContradictionError, UsageError, WeightsError
+from embedsearch.types import Features, LayerInfo, Modality
+
+_UNSET = 10**6  # tokenizers without a limit report absurdly large ones
+_PROBE_TOKENS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """One text as token ids, special tokens included; cut: the text was longer than the network reads."""
+
+    ids: list[int]
+    cut: bool
+
+
+class TransformerBackbone(Backbone):
+    """A text encoder with its tokenizer. Texts longer than `max_tokens` are cut there."""
+
+    modality = Modality.TEXT
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        weights: str = "auto",
+        size: int | None = None,
+        max_tokens: int | None = None,
+        device: str = "auto",
+        precision: str = "float32",
+        expect_sha256: str | None = None,
+    ) -> None:
+        if size is not None:
+            raise UsageError(f"size is for pictures; {name} reads texts")
+        self.name = name
+        folder = model_folder(name, weights)
+        self.weights_sha256, self.weights_origin = sha256_of(weight_files(folder)), str(folder)
+        if expect_sha256 not in (None, self.weights_sha256):
+            raise ContradictionError(
+                f"the index was built with weights of sha256 {str(expect_sha256)[:16]}…, those in {folder} have "
+                f"{self.weights_sha256[:16]}…; give the right folder with --weights"
+            )
+        module, self._tokenizer, infos, longest = _load(folder)
+        if max_tokens is not None and max_tokens > longest:
+            raise UsageError(f"max_tokens is {max_tokens}; {folder.name} reads at most {longest}")
+        self.max_tokens = max_tokens or _usual_tokens(folder, longest)
+        super().__init__(module, infos, device=device, precision=precision)
+
+    @property
+    def default_layer(self) -> str:
+        """The last block of the encoder, or what follows it when the network ends in a norm."""
+        tokens = [info for info in self.layers() if len(info.shape) == 2]
+        blocks = [info.name for info in tokens if info.name.rpartition(".")[2].isdigit()]
+        outside = [info.name for info in tokens if "." not in info.name]
+        # containers answer right after their last block; anything else outside has computed something more
+        return blocks[-1] if blocks and blocks[-1].startswith(f"{outside[-1]}.") else outside[-1]
+
+    def prepare(self, values: Sequence[Any]) -> list[Any]:
+        encoded = self._tokenizer(list(values), truncation=True, max_length=self.max_tokens)
+        cuts = [bool(encoding.overflowing) for encoding in encoded.encodings]
+        return [Tokens(ids, cut) for ids, cut in zip(encoded["input_ids"], cuts, strict=True)]
+
+    def length(self, prepared: Any) -> int:
+        return len(prepared.ids)
+
+    def is_cut(self, prepared: Any) -> bool:
+        return bool(prepared.cut)
+
+    def collate(self, batch: Sequence[Any]) -> dict[str, Any]:
+        width = max(len(tokens.ids) for tokens in batch)
+        ids = torch.full((len(batch), width), self._tokenizer.pad_token_id or 0)
+        mask = torch.zeros((len(batch), width), dtype=torch.long)
+        for row, tokens in enumerate(batch):
+            ids[row, : len(tokens.ids)] = torch.tensor(tokens.ids)
+            mask[row, : len(tokens.ids)] = 1
+        return {"input_ids": ids, "attention_mask": mask}
+
+    def to_features(self, layer: str, output: torch.Tensor, inputs: Mapping[str, Any]) -> Features:
+        mask = inputs["attention_mask"].bool()
+        if output.ndim == 2:
+            return Features(output.unsqueeze(1))
+        if output.ndim == 3 and output.shape[:2] == mask.shape:
+            return Features(output, mask)
+        raise UsageError(f"layer {layer!r} gives {tuple(output.shape)}; take one that gives tokens or one vector")
+
+    def n_channels(self, layer: str) -> int:
+        return self._infos[layer].shape[-1]
+
+
+def _load(folder: Path) -> tuple[Any, Any, list[LayerInfo], int]:
+    """The module, its tokenizer, its layers, and the longest input in tokens."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
+        with torch.device("meta"):
+            skeleton = AutoModel.from_config(config)
+        module = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise WeightsError(f"{folder} is no model that AutoModel opens: {str(error).splitlines()[0]}") from error
+    finally:
+        transformers_logging.set_verbosity(before)
+    if not tokenizer.is_fast:
+        raise WeightsError(f"{folder} has no fast tokenizer (tokenizer.json)")
+    longest = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", _UNSET))
+    longest = 512 if longest >= _UNSET else int(longest)
+    ids = torch.ones((1, min(_PROBE_TOKENS, longest)), dtype=torch.long, device="meta")
+    return module, tokenizer, infos_of(skeleton, {"input_ids": ids}), longest
+
+
+def _usual_tokens(folder: Path, longest: int) -> int:
+    """The limit that sentence-transformers recorded with the model, else the network's own."""
+    path = folder / "sentence_bert_config.json"
+    recorded = json.loads(path.read_text(encoding="utf-8")).get("max_seq_length") if path.is_file() else None
+    return min(int(recorded), longest) if recorded else longest

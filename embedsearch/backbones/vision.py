@@ -1,0 +1,110 @@
+"""Every classification network of torchvision, by its name there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision.models as models
+from torch import nn
+
+from embedsearch.backbones.base import Backbone, infos_of
+from embedsearch.backbones.vision_weights import vision_weights
+from embedsearch.backbones.weights import assign_weights
+from embedsearch.errors import UsageError
+from embedsearch.types import Features, LayerInfo, Modality
+
+# the flags with which torchvision builds these two when it loads its own weights
+_WITH_WEIGHTS = {"transform_input": True, "aux_logits": True, "init_weights": False}
+_BUILD: dict[str, dict[str, Any]] = {"inception_v3": _WITH_WEIGHTS, "googlenet": _WITH_WEIGHTS}
+_CONVNEXT_INSIDE = re.compile(r"features\.\d+\.\d+\.block\.[1-5]")
+
+
+class TorchvisionBackbone(Backbone):
+    """A torchvision network. Pictures come as uint8 size x size x 3 and are normalised as its weights ask."""
+
+    modality = Modality.IMAGE
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        weights: str = "auto",
+        size: int | None = None,
+        max_tokens: int | None = None,
+        device: str = "auto",
+        precision: str = "float32",
+        expect_sha256: str | None = None,
+    ) -> None:
+        if max_tokens is not None:
+            raise UsageError(f"max_tokens is for texts; {name} reads pictures")
+        self.name = name
+        transforms = models.get_model_weights(name).DEFAULT.transforms()
+        self.size = size or int(transforms.crop_size[0])
+        # built on the meta device: no memory and no random numbers for weights that are replaced anyway
+        with torch.device("meta"):
+            module = models.get_model(name, weights=None, **_BUILD.get(name, {}))
+            picture = torch.empty(1, 3, self.size, self.size)
+        infos = self._look(module, picture)
+        loaded = vision_weights(name, weights, expect_sha256)
+        assign_weights(module, loaded)
+        self.weights_sha256, self.weights_origin = loaded.sha256, loaded.origin
+        super().__init__(module, infos, device=device, precision=precision)
+        self._mean = torch.tensor(transforms.mean, device=self._device).view(1, 3, 1, 1)
+        self._std = torch.tensor(transforms.std, device=self._device).view(1, 3, 1, 1)
+
+    def _look(self, module: nn.Module, picture: torch.Tensor) -> list[LayerInfo]:
+        try:
+            return infos_of(module, {"x": picture})
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise UsageError(f"{self.name} cannot read pictures of {self.size} px: {reason}") from error
+
+    @property
+    def default_layer(self) -> str:
+        """VGG: the last layer of block 4, which finds like pictures better than the usual last one on
+        every set measured (benchmarks/quality.py). Others: the last map or tokens before the classifier."""
+        if self.name.startswith("vgg"):
+            fourth_pool = [info.name for info in self.layers() if info.type == "MaxPool2d"][3]
+            return f"features.{int(fourth_pool.rpartition('.')[2]) - 1}"
+        spatial = [
+            info.name
+            for info in self.layers()
+            if not info.name.startswith("classifier") and int(np.prod(info.shape)) > max(info.shape)
+        ]
+        return spatial[-1]
+
+    def prepare(self, values: Sequence[Any]) -> list[Any]:
+        return list(values)
+
+    def collate(self, batch: Sequence[Any]) -> dict[str, Any]:
+        pixels = torch.from_numpy(np.stack(batch)).to(self._device)  # B x H x W x 3, uint8
+        scaled = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+        return {"x": scaled.sub_(self._mean).div_(self._std)}
+
+    def to_features(self, layer: str, output: torch.Tensor, inputs: Mapping[str, Any]) -> Features:
+        if output.ndim == 2:
+            return Features(output.unsqueeze(1))
+        if output.ndim == 3:
+            return Features(output)
+        if output.ndim == 4:
+            if not self._channels_last(layer):
+                output = output.permute(0, 2, 3, 1)  # B x H x W x C
+            return Features(output.flatten(1, 2), grid=(output.shape[1], output.shape[2]))
+        raise UsageError(f"layer {layer!r} gives {output.ndim} axes; take one that gives a map, tokens or a vector")
+
+    def n_channels(self, layer: str) -> int:
+        shape = self._infos[layer].shape
+        return shape[0] if len(shape) == 3 and not self._channels_last(layer) else shape[-1]
+
+    def _channels_last(self, layer: str) -> bool:
+        """Where a network of transformers or ConvNeXt blocks works on B x H x W x C."""
+        kind = type(self._module.get_submodule(layer))
+        if kind in (nn.Linear, nn.LayerNorm):
+            return True
+        if isinstance(self._module, models.SwinTransformer):
+            return kind is not nn.Conv2d and layer not in ("permute", "avgpool")
+        return isinstance(self._module, models.ConvNeXt) and bool(_CONVNEXT_INSIDE.fullmatch(layer))

@@ -1,0 +1,107 @@
+"""Weights from files: read safely, named by the hash of their bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from embedsearch.errors import UsageError, WeightsError
+
+State = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A state dict, the sha256 of the file(s) it was read from, and where that was."""
+
+    state: State
+    sha256: str
+    origin: str
+
+
+def sha256_of(paths: Iterable[Path]) -> str:
+    """The sha256 of one file; of several, the sha256 of their hashes in the order of their names."""
+    hashes = []
+    for path in sorted(paths):
+        with path.open("rb") as stream:
+            hashes.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def read_weights(path: Path) -> Weights:
+    """A .safetensors file, or a .pth/.pt checkpoint read with weights_only (nothing is unpickled freely).
+
+    Raises UsageError for another suffix, WeightsError when the file cannot be read.
+    """
+    if not path.is_file():
+        raise WeightsError(f"weights {path} do not exist; give a .safetensors or .pth file")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state: Any = load_file(path)
+        elif path.suffix in (".pth", ".pt", ".bin"):
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=_can_map(path))
+        else:
+            raise UsageError(f"weights {path} end in {path.suffix!r}; valid: .safetensors, .pth, .pt, .bin")
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"weights {path} hold more than tensors and are not opened, since unpickling them could run code; "
+            "save the state_dict() alone, best as .safetensors"
+        ) from error
+    except (OSError, RuntimeError, ValueError, EOFError) as error:
+        raise WeightsError(f"weights {path} cannot be read: {error}") from error
+    except Exception as error:
+        # safetensors raises an error class of its own, which is not exported under one name
+        if type(error).__module__.startswith("safetensors"):
+            raise WeightsError(f"weights {path} are no safetensors file: {error}") from error
+        raise
+    return Weights(_state_dict(state, path), sha256_of([path]), str(path))
+
+
+def assign_weights(module: nn.Module, weights: Weights) -> None:
+    """Puts `weights` into a module on the meta device; what they lack stays on meta.
+
+    Tensors of another shape (a classifier for other classes) are left out, and missed only if a layer
+    above them is asked for. Raises WeightsError when nothing fits, which tells another network.
+    """
+    wanted = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    fitting = {
+        name: tensor for name, tensor in weights.state.items() if wanted.get(name) == tensor.shape
+    }
+    if not fitting:
+        raise WeightsError(
+            f"weights {weights.origin} do not belong to this network: "
+            f"it needs e.g. {next(iter(wanted))!r}, they hold e.g. {next(iter(weights.state), 'nothing')!r}"
+        )
+    fitting = {
+        name: tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16, torch.float64) else tensor
+        for name, tensor in fitting.items()
+    }
+    module.load_state_dict(fitting, strict=False, assign=True)
+
+
+def _can_map(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(2) == b"PK"  # torch's zip format; the older one cannot be mapped
+
+
+def _state_dict(checkpoint: Any, path: Path) -> State:
+    """The state dict in what a checkpoint file holds: itself, or under the usual keys and prefixes."""
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping):
+            checkpoint = checkpoint[key]
+    if not isinstance(checkpoint, Mapping):
+        raise WeightsError(f"weights {path} hold {type(checkpoint).__name__}, not a state dict")
+    state = {str(name): tensor for name, tensor in checkpoint.items() if isinstance(tensor, torch.Tensor)}
+    prefix = "module."  # left by DataParallel
+    if state and all(name.startswith(prefix) for name in state):
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state

@@ -1,0 +1,1 @@
+"""The façade: what the command line, a server and users' own code call."""

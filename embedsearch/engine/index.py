@@ -1,0 +1,163 @@
+"""An opened index, ready to be asked."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from embedsearch.errors import ContradictionError, UsageError
+from embedsearch.pipeline.search import Searcher
+from embedsearch.types import Hits, Modality
+from embedsearch.vectors import Matrix, as_matrix
+
+if TYPE_CHECKING:
+    from embedsearch.pipeline.encode import Encoder
+
+
+class Index:
+    """One committed generation of an index folder; safe to use from many threads.
+
+    Scores: cosine and ip are inner products, larger is more alike; l2 is the squared Euclidean
+    distance, smaller is more alike. Searching by vector or id never loads torch.
+    """
+
+    def __init__(self, searcher: Searcher) -> None:
+        self._searcher = searcher
+        self._encoder: Encoder | None = None
+        self._encoder_lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._searcher.store)
+
+    def __repr__(self) -> str:
+        manifest = self._searcher.manifest
+        return f"<Index {self._searcher.root}: {len(self)} x {manifest.dim}, {manifest.recipe.metric}>"
+
+    @property
+    def path(self) -> Path:
+        """The folder of the index."""
+        return self._searcher.root
+
+    def search(
+        self, query: Any = None, *, vector: ArrayLike | None = None, k: int = 10, min_score: float | None = None
+    ) -> Hits:
+        """The k items most like one query, best first.
+
+        query: a path, URL, PIL image or array for an index of pictures; a text for an index of texts.
+        vector: float D instead. min_score: leaves out hits that score less (not for l2).
+        Returns Hits, a list of Hit whose `note` says why fewer than k came back.
+        Raises ItemError when the query cannot be read, UsageError for wrong arguments.
+        """
+        if (query is None) == (vector is None):
+            raise UsageError("search takes either a query or vector=, not both and not none")
+        if query is not None:
+            return self.search_many([query], k=k, min_score=min_score)[0]
+        return self._answers(as_matrix(vector, self.dim, what="the vector"), k, min_score)[0]  # type: ignore[arg-type]
+
+    def search_many(self, queries: Sequence[Any], *, k: int = 10, min_score: float | None = None) -> list[Hits]:
+        """One answer a query, encoded and searched as one batch; see `search`."""
+        if len(queries) == 0:
+            return []
+        return self._answers(self.encoder.encode(queries), k, min_score)
+
+    def similar(self, item_id: str, *, k: int = 10, min_score: float | None = None) -> Hits:
+        """The k items most like an indexed one, itself left out.
+
+        Raises UnknownNameError when no item has that id.
+        """
+        return self.similar_many([item_id], k=k, min_score=min_score)[0]
+
+    def similar_many(self, ids: Sequence[str], *, k: int = 10, min_score: float | None = None) -> list[Hits]:
+        """One answer an id, searched as one batch; see `similar`."""
+        own = self._searcher.rows_of(ids)
+        rows, scores = self._searcher.search(self._searcher.store.vectors_at(own), _checked(k) + 1)
+        answers = []
+        for mine, found, score in zip(own, rows, scores, strict=True):
+            # among exact duplicates the item itself may not be found; then the last one gives way
+            others = np.flatnonzero(found != mine)[:k]
+            hits = self._searcher.hits(found[others], score[others], k, min_score)
+            if hits.note == f"the index holds {len(self)} items" or (hits.note is None and len(hits) < k):
+                hits.note = f"the index holds {len(self) - 1} other items"
+            answers.append(hits)
+        return answers
+
+    def search_vectors(self, x: ArrayLike, *, k: int = 10) -> tuple[NDArray[np.object_], NDArray[np.float32]]:
+        """The fast road: ids (str) and scores (float32), both N x min(k, len(index)), best first.
+
+        x: float32 N x D (or D, as one row). Where an approximate index found fewer, the id is None and
+        the score NaN. Raises UsageError for another width, NaN, or k < 1.
+        """
+        rows, scores = self._searcher.search(as_matrix(x, self.dim), k)
+        if rows.size and rows.min() < 0:
+            ids = self._searcher.store.ids_at(np.maximum(rows, 0))
+            ids[rows < 0] = None
+            return ids, scores
+        return self._searcher.store.ids_at(rows), scores
+
+    def vectors(self, ids: Sequence[str]) -> Matrix:
+        """The stored vectors of `ids`, float32 len(ids) x D. Raises UnknownNameError for an unknown id."""
+        if isinstance(ids, str):
+            raise UsageError("vectors takes a list of ids")
+        return self._searcher.store.vectors_at(self._searcher.rows_of(list(ids)))
+
+    def info(self) -> dict[str, Any]:
+        """The manifest as plain data: recipe, counts, index and its measured recall, versions, and sizes."""
+        body = self._searcher.manifest.to_dict()
+        sizes = {name: int(record["size"]) for name, record in body.pop("files").items()}
+        store = sum(size for name, size in sizes.items() if "/" in name)
+        return {
+            "path": str(self.path),
+            **body,
+            "metadata_columns": self._searcher.store.metadata_columns,
+            "disk_bytes": sum(sizes.values()),
+            "store_bytes": store,
+            "index_bytes": sizes[self._searcher.manifest.index.file],
+        }
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of a vector."""
+        return self._searcher.store.dim
+
+    @property
+    def ids(self) -> list[str]:
+        """All ids, in row order."""
+        return [str(item_id) for item_id in self._searcher.store.ids.to_pylist()]
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder the index was built with, loaded on first use (this imports torch).
+
+        Raises ContradictionError for an index of plain vectors, WeightsError when its weights are not here.
+        """
+        with self._encoder_lock:
+            if self._encoder is None:
+                self._encoder = self._load_encoder()
+        return self._encoder
+
+    def _load_encoder(self) -> Encoder:
+        manifest = self._searcher.manifest
+        if manifest.recipe.modality is Modality.VECTOR:
+            raise ContradictionError(f"{self.path} holds plain vectors; ask by id or by vector")
+        from embedsearch.pipeline.encode import Encoder
+        from embedsearch.postprocess import Projection
+
+        projection = Projection.load(self.path / manifest.postprocess) if manifest.postprocess else None
+        return Encoder.from_recipe(manifest.recipe, projection=projection)
+
+    def _answers(self, x: Matrix, k: int, min_score: float | None) -> list[Hits]:
+        rows, scores = self._searcher.search(x, _checked(k))
+        return [self._searcher.hits(r, s, k, min_score) for r, s in zip(rows, scores, strict=True)]
+
+
+def _checked(k: int) -> int:
+    if k < 1:
+        raise UsageError(f"k is {k}; it must be at least 1")
+    return k
+
+

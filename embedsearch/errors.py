@@ -1,0 +1,86 @@
+"""What can go wrong, as one tree.
+
+    EmbedSearchError                 everything this package raises on purpose
+    ├── UsageError                   a wrong argument: name, value, combination        (exit code 2)
+    │   ├── UnknownNameError         a name that is not registered or not in a network
+    │   └── ContradictionError       what is asked contradicts what the index was built with
+    ├── SourceError                  the input as a whole cannot be read               (exit code 1)
+    ├── ItemError                    one input cannot be read; a build skips it, a query raises
+    ├── WeightsError                 weights are missing, unreadable or not the expected ones
+    ├── ArtifactError                the index folder is none, unfinished or damaged
+    │   ├── UnfinishedBuildError
+    │   └── DamagedIndexError
+    ├── LockedError                  another process is writing the same index
+    └── MissingExtraError            an optional package is not installed
+
+Only the command line turns these into exit codes; the library raises and never prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class EmbedSearchError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class UsageError(EmbedSearchError, ValueError):
+    """An argument has a wrong value; the message names it, the valid ones and the fix."""
+
+
+class UnknownNameError(UsageError, KeyError):
+    """A name that nothing answers to."""
+
+    def __str__(self) -> str:  # KeyError would show the repr
+        return str(self.args[0])
+
+
+class ContradictionError(UsageError):
+    """A request contradicts the manifest of the index."""
+
+
+class SourceError(EmbedSearchError):
+    """A source (folder, table, file of texts, matrix) cannot be read at all."""
+
+
+class ItemError(EmbedSearchError, ValueError):
+    """One input cannot be decoded or encoded; the message is the reason."""
+
+
+class WeightsError(EmbedSearchError):
+    """Weights are missing, cannot be read, or are not those the manifest names."""
+
+
+class ArtifactError(EmbedSearchError):
+    """A folder is not a complete index."""
+
+
+class UnfinishedBuildError(ArtifactError):
+    """The folder holds a build that was interrupted before its first commit."""
+
+
+class DamagedIndexError(ArtifactError):
+    """A file of the index is missing or differs from what the manifest recorded."""
+
+
+class LockedError(ArtifactError):
+    """Another process is writing this index."""
+
+
+class MissingExtraError(EmbedSearchError, ImportError):
+    """An optional dependency is needed; the message names the extra to install."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownNameError:
+    """The error for a name that is not among `known`, with the nearest ones."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    if near:
+        told = f"did you mean {' or '.join(map(repr, near))}?"
+    elif len(names) <= 12:
+        told = f"valid: {', '.join(names)}"
+    else:
+        told = f"{len(names)} names are valid, e.g. {', '.join(names[:4])}"
+    return UnknownNameError(f"{kind} {name!r} is not known; {told}{' ' + hint if hint else ''}")

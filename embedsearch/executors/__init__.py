@@ -1,0 +1,5 @@
+"""Where tasks run."""
+
+from embedsearch.executors.local import LocalExecutor
+
+__all__ = ["LocalExecutor"]

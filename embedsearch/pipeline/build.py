@@ -1,0 +1,131 @@
+"""The main pass: from a source to a committed generation of an index, going on where a kill left it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from embedsearch.artifact import Layout, write_lock, write_manifest
+from embedsearch.config import Recipe
+from embedsearch.errors import SourceError
+from embedsearch.index import choose_index
+from embedsearch.pipeline.commit import commit_generation
+from embedsearch.pipeline.encode import Encoder
+from embedsearch.pipeline.extract import shards
+from embedsearch.pipeline.skips import SkipLog
+from embedsearch.pipeline.state import BuildState, is_current, open_state, stored, tidy
+from embedsearch.postprocess import Postprocess
+from embedsearch.sources import ArraySource, ItemSource
+from embedsearch.store import Ledger
+from embedsearch.types import Progress
+
+
+@dataclass(slots=True)
+class BuildReport:
+    """What a build did.
+
+    n_new: rows extracted now. n_known: inputs that were stored already. n_removed: rows whose inputs the
+    source no longer has. reasons: why inputs were left out, and how often. up_to_date: nothing to do.
+    """
+
+    root: Path
+    resumed: bool
+    n_items: int = 0
+    n_new: int = 0
+    n_known: int = 0
+    n_removed: int = 0
+    n_skipped: int = 0
+    n_truncated: int = 0
+    up_to_date: bool = False
+    reasons: dict[str, int] = field(default_factory=dict)
+
+
+def run_build(
+    source: ItemSource | ArraySource,
+    root: Path,
+    recipe: Recipe,
+    encoder: Encoder | None,
+    *,
+    index: str,
+    restart: bool,
+    progress: Progress,
+) -> BuildReport:
+    """Builds, goes on with, or brings up to date the index at `root`; one commit at the end.
+
+    recipe: fully resolved. encoder: of that recipe, None for a matrix. Raises EmbedSearchError of all
+    kinds; whatever was committed before stays as it was.
+    """
+    choose_index(index, 0, 1)  # a wrong name is told before hours of work
+    layout = Layout(root)
+    root.mkdir(parents=True, exist_ok=True)
+    with write_lock(root):
+        state = open_state(layout, recipe, source, restart=restart)
+        with SkipLog(layout.skipped_partial) as skips:
+            report = _extract(layout, state, source, encoder, skips, progress)
+            if report.n_items == 0 and encoder is not None:
+                raise SourceError(_nothing(source, report, layout))
+            if _is_up_to_date(layout, state, report, index):
+                return _refresh(layout, state, report, skips)
+            manifest = commit_generation(layout, state, source, encoder, index, skips, progress)
+        report.n_items, report.n_truncated = manifest.n_items, manifest.n_truncated
+        return report
+
+
+def _extract(
+    layout: Layout,
+    state: BuildState,
+    source: ItemSource | ArraySource,
+    encoder: Encoder | None,
+    skips: SkipLog,
+    progress: Progress,
+) -> BuildReport:
+    """Brings the store in line with the source, one commit a shard."""
+    postprocess = Postprocess(state.recipe.normalize, state.projection)
+    writer = state.writer(layout, source.schema)
+    report = BuildReport(layout.root, state.resumed)
+    with Ledger(stored(writer)) as ledger:
+        progress.stage("extracting" if encoder else "storing", source.count())
+        for shard in shards(source, ledger, encoder, postprocess.before if state.fits else postprocess):
+            if len(shard.block):
+                (writer.upsert if shard.changed else writer.append)(shard.block)
+            for skip in shard.skips:
+                skips.add(skip)
+            report.n_new += len(shard.block)
+            report.n_known += shard.n_known
+            progress.advance(shard.n_inputs, len(shard.skips))
+        gone = list(ledger.unmet())
+    if gone:
+        writer.delete(gone)
+    state.items_are_fresh = state.fits or writer.is_empty
+    report.n_removed, report.n_skipped, report.reasons = len(gone), skips.n, dict(skips.reasons)
+    report.n_items = 0 if writer.is_empty else len(writer.open())
+    return report
+
+
+def _is_up_to_date(layout: Layout, state: BuildState, report: BuildReport, index: str) -> bool:
+    manifest = state.manifest
+    if manifest is None or state.resumed or report.n_new or report.n_removed:
+        return False
+    wanted = manifest.index.family if index == "auto" else choose_index(index, manifest.n_items, manifest.dim).family
+    return wanted == manifest.index.family and not state.items_are_fresh and is_current(layout.root, manifest)
+
+
+def _refresh(layout: Layout, state: BuildState, report: BuildReport, skips: SkipLog) -> BuildReport:
+    """Nothing to index; what is left out may still have changed."""
+    assert state.manifest is not None
+    skips.publish(layout.skipped)
+    if skips.n != state.manifest.n_skipped:
+        write_manifest(layout, replace(state.manifest, n_skipped=skips.n))
+    tidy(layout, state.manifest)
+    report.n_truncated, report.up_to_date = state.manifest.n_truncated, True
+    return report
+
+
+def _nothing(source: ItemSource | ArraySource, report: BuildReport, layout: Layout) -> str:
+    if report.n_skipped == 0:
+        return f"{source.location} holds no {source.modality.value}s"
+    reason, count = max(report.reasons.items(), key=lambda pair: pair[1])
+    return (
+        f"nothing to index in {source.location}: all {report.n_skipped} inputs were left out, "
+        f"{count} of them because: {reason} (see {layout.skipped_partial})"
+    )

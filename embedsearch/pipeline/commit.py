@@ -1,0 +1,131 @@
+"""What follows from the rows: projection, index, manifest; the last write makes the generation visible."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from embedsearch.artifact import (
+    IndexEntry,
+    Layout,
+    Manifest,
+    StoreEntry,
+    fsync_path,
+    record_files,
+    write_manifest,
+)
+from embedsearch.errors import EmbedSearchError
+from embedsearch.index import VectorIndex, choose_index
+from embedsearch.pipeline.encode import Encoder
+from embedsearch.pipeline.fit import fit_on_store
+from embedsearch.pipeline.indexing import build_index
+from embedsearch.pipeline.skips import SkipLog
+from embedsearch.pipeline.state import BuildState, tidy
+from embedsearch.postprocess import Postprocess
+from embedsearch.sources import ArraySource, ItemSource
+from embedsearch.store import ItemStore, StoreWriter
+from embedsearch.store.writer import tracked_files
+from embedsearch.types import Progress
+
+_LIBRARIES = ("embedsearch", "faiss-cpu", "numpy", "pillow", "pylance", "torch", "torchvision", "transformers")
+
+
+def commit_generation(
+    layout: Layout,
+    state: BuildState,
+    source: ItemSource | ArraySource,
+    encoder: Encoder | None,
+    index: str,
+    skips: SkipLog,
+    progress: Progress,
+) -> Manifest:
+    """Makes the generation that `state` has extracted, and commits it."""
+    postprocess = _project(layout, state, source, progress)
+    writer = StoreWriter(layout.items, source.schema, fresh=state.items_are_fresh)
+    if isinstance(source, ArraySource):
+        writer.create_empty(source.dim)
+    progress.stage("compacting the store")
+    writer.compact()
+    store = writer.open()
+    choice = choose_index(index, len(store), store.dim)
+    built = build_index(store, state.recipe.metric, choice, progress)
+    index_path = layout.index(state.generation)
+    _save(built.index, index_path)
+    committed = [*tracked_files(layout.items, store.version), index_path]
+    if postprocess is not None:
+        committed.append(postprocess)
+    for path in committed:
+        fsync_path(path)
+    skips.publish(layout.skipped)
+    manifest = Manifest(
+        generation=state.generation,
+        recipe=state.recipe,
+        source=source.location,
+        dim=store.dim,
+        n_items=len(store),
+        n_skipped=skips.n,
+        n_truncated=store.count_where("truncated"),
+        store=StoreEntry(store.version),
+        index=IndexEntry(
+            file=index_path.name,
+            family=choice.family,
+            reason=choice.reason,
+            build=dict(choice.build),
+            search=dict(choice.search),
+            bytes_per_vector=round(built.index.bytes_per_vector, 1),
+            recall_at_10=built.recall_at_10,
+        ),
+        postprocess=None if postprocess is None else postprocess.name,
+        files=record_files(layout.root, committed),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        previous_version=None if state.manifest is None else state.manifest.store.version,
+        weights_origin=None if encoder is None else encoder.weights_origin,
+        renamed=source.renamed,
+        libraries=_versions(),
+    )
+    write_manifest(layout, manifest)
+    tidy(layout, manifest)
+    return manifest
+
+
+def _project(
+    layout: Layout, state: BuildState, source: ItemSource | ArraySource, progress: Progress
+) -> Path | None:
+    """The file of this generation's projection; where it has yet to be fitted, items.lance is filled here."""
+    if not state.recipe.needs_fit:
+        return None
+    if not state.fits:
+        assert state.manifest is not None
+        return layout.root / str(state.manifest.postprocess)
+    if isinstance(source, ArraySource):
+        state.writer(layout, source.schema).create_empty(source.dim)  # for a matrix without rows
+    pooled = ItemStore.open(layout.pooled)
+    progress.stage("fitting " + ("PCA" if state.recipe.pca else "whitening"))
+    projection = fit_on_store(pooled, state.recipe)
+    path = layout.postprocess(state.generation)
+    projection.save(path)
+    progress.stage("projecting", len(pooled))
+    finish = Postprocess(state.recipe.normalize, projection)
+    writer = StoreWriter(layout.items, source.schema, fresh=True)
+    writer.rewrite(pooled, finish.after, projection.matrix.shape[1])
+    state.items_are_fresh = False
+    return path
+
+
+def _save(index: VectorIndex, path: Path) -> None:
+    try:
+        index.save(path)
+    except RuntimeError as error:  # FAISS's way to say that the disk is full
+        path.unlink(missing_ok=True)
+        raise EmbedSearchError(f"the index cannot be written: {str(error).splitlines()[0]}") from error
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

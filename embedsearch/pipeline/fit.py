@@ -1,0 +1,29 @@
+"""The named pass that looks at the data first: fitting PCA or whitening on a seeded sample."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from embedsearch.config import Recipe
+from embedsearch.errors import UsageError
+from embedsearch.postprocess import Projection, fit_projection
+from embedsearch.store import ItemStore
+
+SAMPLE_ROWS = 50_000
+SEED = 0
+
+
+def fit_on_store(store: ItemStore, recipe: Recipe) -> Projection:
+    """The projection of `recipe`, fitted on at most SAMPLE_ROWS of the store's rows, drawn with SEED.
+
+    Raises UsageError when the recipe asks for more dimensions than the data can give.
+    """
+    n = len(store)
+    rows = np.arange(n, dtype=np.int64)
+    if n > SAMPLE_ROWS:
+        rows = np.sort(np.random.default_rng(SEED).choice(n, SAMPLE_ROWS, replace=False))
+    try:
+        return fit_projection(store.vectors_at(rows), int(recipe.out_dim or 0), whiten=recipe.whiten is not None)
+    except UsageError as error:
+        option = "whiten" if recipe.whiten is not None else "pca"
+        raise UsageError(f"--{option} {recipe.out_dim}: {error} (and --restart)") from error

@@ -1,0 +1,99 @@
+"""Vectors in, rows and scores out: joins the index with the store that tells what the rows are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedsearch.artifact import Layout, Manifest, read_manifest, verify_files
+from embedsearch.errors import DamagedIndexError, UsageError, unknown
+from embedsearch.index import VectorIndex
+from embedsearch.registry import INDEXES
+from embedsearch.store import ItemStore
+from embedsearch.types import Hits, Metric
+from embedsearch.vectors import Matrix, l2_normalize, require_finite
+
+Rows = NDArray[np.int64]
+Scores = NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class Searcher:
+    """One generation of an index, opened: its manifest, store and FAISS structure never change."""
+
+    root: Path
+    manifest: Manifest
+    store: ItemStore
+    index: VectorIndex
+
+    @classmethod
+    def open(cls, root: Path, *, verify_everything: bool = False) -> Self:
+        """Raises ArtifactError when `root` is no index, DamagedIndexError when a file is not what was written."""
+        layout = Layout(root)
+        manifest = read_manifest(root)
+        verify_files(root, manifest.files, everything=verify_everything)
+        metric = manifest.recipe.metric
+        store = ItemStore.open(layout.items, manifest.store.version)
+        index: VectorIndex = INDEXES.get(manifest.index.family).load(root / manifest.index.file, metric)
+        if not len(index) == len(store) == manifest.n_items or index.dim != store.dim:
+            raise DamagedIndexError(
+                f"{root} is damaged: {len(index)} vectors in the index, {len(store)} rows in the store, "
+                f"{manifest.n_items} in the manifest"
+            )
+        return cls(root, manifest, store, index)
+
+    def search(self, x: Matrix, k: int) -> tuple[Rows, Scores]:
+        """Rows int64 and scores float32 of the k best, both N x min(k, number of items), best first.
+
+        x: float32 N x D, as `vectors.as_matrix` gives it. A row is -1, with a NaN score, where an
+        approximate index found fewer. Raises UsageError for k < 1, NaN or infinity.
+        """
+        if k < 1:
+            raise UsageError(f"k is {k}; it must be at least 1")
+        require_finite(x)
+        k = min(k, len(self.index))
+        if k == 0 or len(x) == 0:
+            return np.empty((len(x), k), np.int64), np.empty((len(x), k), np.float32)
+        if self.manifest.recipe.metric is Metric.COSINE:
+            x = l2_normalize(x)
+        scores, rows = self.index.search(x, k, self.manifest.index.search)
+        if rows.min() < 0:
+            scores[rows < 0] = np.nan
+        return rows, scores
+
+    def hits(self, rows: Rows, scores: Scores, k: int, min_score: float | None = None) -> Hits:
+        """The answer to one query: hits with metadata, and a note where fewer than k came back."""
+        found = rows >= 0
+        n_found = int(found.sum())
+        if min_score is not None:
+            if not self.manifest.recipe.metric.higher_is_better:
+                raise UsageError("min_score needs a metric whose scores grow with likeness; an l2 score is a distance")
+            found &= scores >= min_score
+        hits = Hits(self.store.hits(rows[found], scores[found]))
+        if len(hits) < k:
+            hits.note = self._note(len(hits), n_found, k, min_score)
+        return hits
+
+    def _note(self, n_hits: int, n_found: int, k: int, min_score: float | None) -> str:
+        if n_hits < n_found:
+            return f"{n_hits} of the best {n_found} score at least {min_score}"
+        n = len(self.store)
+        return f"the index holds {n} items" if n < k else f"the index found {n_found} of {k}"
+
+    def rows_of(self, ids: Sequence[str]) -> Rows:
+        """The rows of known ids. Raises UnknownNameError naming the first that is not in the index."""
+        rows = self.store.rows_of(ids)
+        if (rows < 0).any():
+            missing = ids[int(np.argmax(rows < 0))]
+            raise unknown("id", missing, self._some_ids(missing), f"in {self.root}")
+        return rows
+
+    def _some_ids(self, like: str) -> list[str]:
+        """Ids among which a misspelt one may be found, without comparing it with millions."""
+        n = min(len(self.store), 20_000)
+        return [str(i) for i in self.store.ids.slice(0, n).to_pylist()]

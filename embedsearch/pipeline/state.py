@@ -1,0 +1,138 @@
+"""Where a build stands when it starts: nothing there, an unfinished build, or a committed generation."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from embedsearch.artifact import Layout, Manifest, Pending, read_manifest, read_pending
+from embedsearch.config import Recipe
+from embedsearch.errors import ContradictionError, DamagedIndexError, UsageError
+from embedsearch.postprocess import Projection
+from embedsearch.sources import ArraySource, ItemSource
+from embedsearch.store import StoreWriter
+from embedsearch.store.writer import latest_version
+
+
+@dataclass(slots=True)
+class BuildState:
+    """manifest: the committed generation, if any. projection: of the rows that are kept, if one is
+    fitted already. items_are_fresh: items.lance holds no row of this build yet. resumed: an unfinished
+    build goes on."""
+
+    recipe: Recipe
+    manifest: Manifest | None
+    projection: Projection | None
+    generation: int
+    items_are_fresh: bool
+    pooled_is_fresh: bool
+    resumed: bool
+
+    @property
+    def fits(self) -> bool:
+        """True when this build has to fit a projection after it has extracted."""
+        return self.recipe.needs_fit and self.projection is None
+
+    def writer(self, layout: Layout, metadata: pa.Schema) -> StoreWriter:
+        """The dataset that extraction writes to."""
+        if self.fits:
+            return StoreWriter(layout.pooled, metadata, fresh=self.pooled_is_fresh)
+        return StoreWriter(layout.items, metadata, fresh=self.items_are_fresh)
+
+
+def open_state(layout: Layout, recipe: Recipe, source: ItemSource | ArraySource, *, restart: bool) -> BuildState:
+    """Finds out where the build stands and records a new one.
+
+    Raises ContradictionError when the folder belongs to another recipe or source, UsageError when it
+    holds other files, DamagedIndexError when its records cannot be read; `restart` passes over the
+    first and the last.
+    """
+    try:
+        manifest = read_manifest(layout.root) if layout.manifest.exists() else None
+        pending = read_pending(layout.root)
+    except DamagedIndexError:
+        if not restart:
+            raise
+        manifest = pending = None
+    if manifest is None and pending is None:
+        _require_ours(layout, restart)
+    if pending is not None and manifest is not None and pending.generation <= manifest.generation:
+        pending = None  # killed after its commit, before it was tidied away
+    if restart or (pending is None and manifest is None):
+        return _begin(layout, recipe, source, manifest)
+    if pending is not None:
+        _require_same(layout, recipe, source, pending.recipe, pending.source, "an unfinished build")
+        items_are_fresh = recipe.needs_fit or latest_version(layout.items) <= pending.base_version
+        pooled_is_fresh = latest_version(layout.pooled) == 0
+        return BuildState(recipe, manifest, None, pending.generation, items_are_fresh, pooled_is_fresh, True)
+    assert manifest is not None
+    _require_same(layout, recipe, source, manifest.recipe, manifest.source, "an index")
+    projection = Projection.load(layout.root / manifest.postprocess) if manifest.postprocess else None
+    return BuildState(recipe, manifest, projection, manifest.generation + 1, False, True, False)
+
+
+def _begin(
+    layout: Layout, recipe: Recipe, source: ItemSource | ArraySource, manifest: Manifest | None
+) -> BuildState:
+    generation = max([0, *(number for number, _ in layout.generation_files())]) + 1
+    generation = max(generation, 1 if manifest is None else manifest.generation + 1)
+    Pending(recipe, source.location, generation, latest_version(layout.items)).write(layout)
+    shutil.rmtree(layout.pooled, ignore_errors=True)
+    return BuildState(recipe, manifest, None, generation, True, True, False)
+
+
+def stored(writer: StoreWriter) -> Iterator[tuple[str, str]]:
+    """Ids and fingerprints of the rows that need not be extracted again."""
+    if not writer.is_empty:
+        for batch in writer.open().batches(["id", "fingerprint"], 65536):
+            yield from zip(batch["id"].to_pylist(), batch["fingerprint"].to_pylist(), strict=True)
+
+
+def tidy(layout: Layout, manifest: Manifest) -> None:
+    """Removes what neither this generation nor the one before it needs; readers may still hold that."""
+    layout.pending.unlink(missing_ok=True)
+    shutil.rmtree(layout.pooled, ignore_errors=True)
+    named = {manifest.index.file, manifest.postprocess}
+    for number, path in layout.generation_files():
+        if path.name not in named and number != manifest.generation - 1:
+            path.unlink(missing_ok=True)
+    keep = [manifest.store.version]
+    if manifest.previous_version is not None:
+        keep.append(manifest.previous_version)
+    with contextlib.suppress(OSError, ValueError):  # disk space only; the next build tries again
+        StoreWriter(layout.items, pa.schema([]), fresh=False).forget_versions(keep)
+
+
+def _require_ours(layout: Layout, restart: bool) -> None:
+    """Never writes into a folder that holds a user's own files."""
+    ours = {layout.lock.name, layout.skipped.name, layout.skipped_partial.name, layout.items.name, layout.pooled.name}
+    if restart:
+        ours |= {layout.manifest.name, layout.pending.name, *(path.name for _, path in layout.generation_files())}
+    strangers = sorted(path.name for path in layout.root.iterdir() if path.name not in ours)
+    if strangers:
+        raise UsageError(
+            f"{layout.root} is not empty and not an index (it holds {strangers[0]!r}); give another folder with --out"
+        )
+
+
+def _require_same(
+    layout: Layout, recipe: Recipe, source: ItemSource | ArraySource, old: Recipe, old_source: str, what: str
+) -> None:
+    differences = recipe.differences(old)
+    if old_source != source.location:
+        differences.append(f"source: {old_source!r}, now {source.location!r}")
+    if differences:
+        raise ContradictionError(
+            f"{layout.root} holds {what} with another recipe ({'; '.join(differences)}); "
+            "give another folder with --out, or replace it with --restart"
+        )
+
+
+def is_current(root: Path, manifest: Manifest) -> bool:
+    """True when the store holds nothing newer than the committed generation."""
+    return latest_version(Layout(root).items) == manifest.store.version

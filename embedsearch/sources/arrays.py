@@ -1,0 +1,104 @@
+"""Vectors that already exist: a matrix in memory or a .npy file, with ids and metadata beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+
+from embedsearch.errors import SourceError, UsageError
+from embedsearch.sources.base import free_name
+from embedsearch.sources.files import filesystem, local_path, open_binary
+from embedsearch.types import Modality
+
+
+class ArraySource:
+    """Rows of a matrix N x D. Without ids, the id of a row is its number, counted from 0."""
+
+    modality = Modality.VECTOR
+
+    def __init__(
+        self,
+        matrix: NDArray[Any],
+        ids: Sequence[str] | None = None,
+        metadata: pa.Table | None = None,
+        location: str = "",
+        renamed: dict[str, str] | None = None,
+    ) -> None:
+        if matrix.ndim != 2 or not (np.issubdtype(matrix.dtype, np.number) or matrix.dtype == bool):
+            raise UsageError(f"vectors must be a matrix N x D of numbers, not {matrix.dtype} {matrix.shape}")
+        if np.iscomplexobj(matrix):
+            raise UsageError("vectors must be real numbers")
+        if matrix.shape[1] == 0:
+            raise UsageError("vectors have 0 dimensions")
+        for what, rows in (("ids", ids), ("metadata rows", metadata)):
+            if rows is not None and len(rows) != len(matrix):
+                raise UsageError(f"{len(rows)} {what} were given for {len(matrix)} vectors")
+        self.location = location
+        self._matrix = matrix
+        self._ids = ids
+        self._metadata = metadata
+        self.renamed = renamed or {}
+
+    @classmethod
+    def from_file(cls, location: str) -> Self:
+        """The matrix in a .npy file, mapped into memory where the file is local; never unpickles."""
+        fs, path = filesystem(location)
+        try:
+            if local_path(fs, path):
+                matrix = np.load(path, mmap_mode="r", allow_pickle=False)
+            else:
+                with open_binary(location) as stream:
+                    matrix = np.load(stream, allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise SourceError(f"{location} is not a .npy matrix of numbers: {error}") from error
+        return cls(matrix, location=location)
+
+    @classmethod
+    def from_memory(
+        cls, x: ArrayLike, ids: Sequence[Any] | None = None, metadata: Any = None
+    ) -> Self:
+        """metadata: a pyarrow Table, a pandas DataFrame, or a mapping of columns."""
+        table = None
+        renamed = {}
+        if metadata is not None:
+            table = metadata if isinstance(metadata, pa.Table) else _as_table(metadata)
+            names: list[str] = []
+            for name in table.column_names:
+                names.append(free_name(name, set(names)))
+            renamed = {old: new for old, new in zip(table.column_names, names, strict=True) if old != new}
+            table = table.rename_columns(names)
+        own_ids = None if ids is None else [str(i) for i in ids]
+        return cls(np.asarray(x), own_ids, table, location="<array>", renamed=renamed)
+
+    @property
+    def schema(self) -> pa.Schema:
+        return pa.schema([]) if self._metadata is None else self._metadata.schema.remove_metadata()
+
+    @property
+    def dim(self) -> int:
+        return int(self._matrix.shape[1])
+
+    def count(self) -> int:
+        return len(self._matrix)
+
+    def blocks(self, n_rows: int) -> Iterator[tuple[list[str], NDArray[np.float32], list[dict[str, Any]]]]:
+        """Ids, vectors (float32 C-order) and metadata of up to `n_rows` rows at a time."""
+        for start in range(0, len(self._matrix), n_rows):
+            x = np.ascontiguousarray(self._matrix[start : start + n_rows], dtype=np.float32)
+            numbers = range(start, start + len(x))
+            ids = [str(i) for i in numbers] if self._ids is None else list(self._ids[start : start + len(x)])
+            rows = [{}] * len(x) if self._metadata is None else self._metadata.slice(start, len(x)).to_pylist()
+            yield ids, x, rows
+
+
+def _as_table(metadata: Any) -> pa.Table:
+    try:
+        if hasattr(metadata, "columns") and hasattr(metadata, "iloc"):
+            return pa.Table.from_pandas(metadata, preserve_index=False)
+        return pa.table(metadata)
+    except (TypeError, ValueError, pa.ArrowException) as error:
+        raise UsageError(f"metadata cannot be read as a table: {error}") from error

@@ -1,0 +1,56 @@
+"""What every source of items offers."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from itertools import islice
+
+import pyarrow as pa
+
+from embedsearch.types import STORE_COLUMNS, Item, Modality, Skip
+
+
+class ItemSource(ABC):
+    """A stream of items in a stable order, that can be walked any number of times.
+
+    location: what the user named, normalised; part of the identity of a build.
+    """
+
+    location: str
+    modality: Modality
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Item | Skip]:
+        """Every input, once: an Item, or a Skip with the reason it is left out."""
+
+    @abstractmethod
+    def count(self) -> int | None:
+        """How many inputs a walk gives, or None where counting is as dear as walking."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types of the items' metadata."""
+        return pa.schema([])
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """Metadata columns that the store keeps under another name: name in the source -> in the store."""
+        return {}
+
+    def shard(self, i: int, n: int) -> Iterator[Item | Skip]:
+        """Every n-th input from the i-th on (0 <= i < n); the n shards partition the source."""
+        return islice(iter(self), i, None, n)
+
+
+def text_hash(text: str) -> str:
+    """The fingerprint of a text: 128 bits of BLAKE2b, as hex."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """`name`, with underscores added while it collides with a store column or another in `taken`."""
+    while name in STORE_COLUMNS or name in taken or name.startswith("_row"):
+        name = name.lstrip("_") if name.startswith("_row") else name + "_"
+    return name

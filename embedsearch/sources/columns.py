@@ -1,0 +1,105 @@
+"""Types of metadata columns, found by looking at every value once, in constant memory."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import date, datetime
+from typing import Any
+
+import pyarrow as pa
+
+_INT = re.compile(r"-?(0|[1-9]\d{0,17})")  # no leading zeros: "01234" is a code, not a number
+_FLOAT = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?")
+
+
+def _parse(pattern: re.Pattern[str], convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        if not pattern.fullmatch(text):
+            raise ValueError(text)
+        return convert(text)
+
+    return parse
+
+
+def _parse_bool(text: str) -> bool:
+    return {"true": True, "false": False}[text.lower()]
+
+
+# tried in this order; what a column's every value passes is its type
+_READINGS: tuple[tuple[pa.DataType, Callable[[str], Any]], ...] = (
+    (pa.int64(), _parse(_INT, int)),
+    (pa.float64(), _parse(_FLOAT, float)),
+    (pa.bool_(), _parse_bool),
+    (pa.date32(), _parse(_DATE, date.fromisoformat)),
+    (pa.timestamp("us"), _parse(_TIME, datetime.fromisoformat)),
+)
+
+
+class TextColumn:
+    """A column whose values arrive as text (CSV); an empty cell is null."""
+
+    def __init__(self) -> None:
+        self._left = list(_READINGS)
+        self._seen = False
+
+    def observe(self, value: str) -> None:
+        if value == "":
+            return
+        self._seen = True
+        self._left = [reading for reading in self._left if _passes(reading[1], value)]
+
+    @property
+    def type(self) -> pa.DataType:
+        return self._left[0][0] if self._left and self._seen else pa.string()
+
+    def convert(self, value: str) -> Any:
+        if value == "":
+            return None
+        return self._left[0][1](value) if self._left else value
+
+
+class ValueColumn:
+    """A column whose values arrive typed (JSON); mixed or nested values are kept as JSON text."""
+
+    def __init__(self) -> None:
+        self._kinds: set[type] = set()
+
+    def observe(self, value: Any) -> None:
+        if value is not None:
+            too_long = isinstance(value, int) and not -(2**63) <= value < 2**63
+            self._kinds.add(str if too_long else type(value))
+
+    @property
+    def type(self) -> pa.DataType:
+        if self._kinds == {int}:
+            return pa.int64()
+        if self._kinds in ({float}, {int, float}):
+            return pa.float64()
+        if self._kinds == {bool}:
+            return pa.bool_()
+        return pa.string()
+
+    def convert(self, value: Any) -> Any:
+        if value is None:
+            return None
+        if self._kinds == {int, float}:
+            return float(value)
+        if self.type == pa.string() and not isinstance(value, str):
+            return json.dumps(value, ensure_ascii=False)
+        return value
+
+
+def convert_row(columns: Mapping[str, TextColumn | ValueColumn], row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: column.convert(row.get(name)) for name, column in columns.items()}
+
+
+def _passes(parse: Callable[[str], Any], value: str) -> bool:
+    try:
+        parse(value)
+    except (ValueError, KeyError):
+        return False
+    return True

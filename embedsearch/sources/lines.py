@@ -1,0 +1,41 @@
+"""A file of texts, one a line; the id is the line number, counted from 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from embedsearch.sources.base import ItemSource, text_hash
+from embedsearch.sources.files import open_binary
+from embedsearch.types import Item, Modality, Skip
+
+
+class LinesSource(ItemSource):
+    """Lines of a UTF-8 file. Lines that are not UTF-8 are skipped with the place of the first bad byte."""
+
+    modality = Modality.TEXT
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        with open_binary(location):
+            pass  # a missing file is told now, not in the middle of a build
+
+    @property
+    def schema(self) -> pa.Schema:
+        return pa.schema([("text", pa.string())])
+
+    def count(self) -> int | None:
+        with open_binary(self.location) as lines:
+            return sum(1 for _ in lines)
+
+    def __iter__(self) -> Iterator[Item | Skip]:
+        with open_binary(self.location) as lines:
+            for number, raw in enumerate(lines, start=1):
+                line = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
+                try:
+                    text = line.decode("utf-8").rstrip("\r\n")
+                except UnicodeDecodeError as error:
+                    yield Skip(str(number), self.location, f"not UTF-8: byte {error.start + 1} of the line")
+                    continue
+                yield Item(str(number), content=text, fingerprint=text_hash(text), metadata={"text": text})

@@ -1,0 +1,135 @@
+"""Reading a Lance dataset of items at one version. Rows are counted from 0 in scan order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from embedsearch.errors import DamagedIndexError, UsageError
+from embedsearch.types import STORE_COLUMNS, Hit
+from embedsearch.vectors import Matrix
+
+
+class ItemStore:
+    """One version of the dataset; it does not change under a reader."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+        self.version = int(dataset.version)
+        self.dim = int(dataset.schema.field("vector").type.list_size)
+        self.metadata_columns = [name for name in dataset.schema.names if name not in STORE_COLUMNS]
+
+    @classmethod
+    def open(cls, path: Path, version: int | None = None) -> Self:
+        """Raises DamagedIndexError when Lance cannot open it."""
+        import lance
+
+        try:
+            return cls(lance.dataset(str(path), version=version))
+        except (OSError, ValueError, KeyError) as error:
+            raise DamagedIndexError(f"{path} cannot be opened: {_first_line(error)}") from error
+
+    def __len__(self) -> int:
+        return int(self._dataset.count_rows())
+
+    def count_where(self, where: str) -> int:
+        """How many rows the SQL condition holds for."""
+        return int(self._dataset.count_rows(filter=where))
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self._dataset.schema
+
+    @cached_property
+    def ids(self) -> pa.Array:
+        """All ids in row order, one contiguous Arrow array of strings."""
+        column = self._read(columns=["id"])["id"]
+        return pa.concat_arrays([chunk.cast(pa.large_string()) for chunk in column.chunks] or [
+            pa.array([], pa.large_string())
+        ])
+
+    def ids_at(self, rows: NDArray[np.int64]) -> NDArray[np.object_]:
+        """The ids of `rows` (any shape), as an object array of str of that shape."""
+        taken = self.ids.take(pa.array(rows.ravel()))
+        found: NDArray[np.object_] = taken.to_numpy(zero_copy_only=False).reshape(rows.shape)
+        return found
+
+    def rows_of(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """The row of each id, -1 where there is none."""
+        found = pc.index_in(pa.array(ids, pa.large_string()), value_set=self.ids)
+        rows: NDArray[np.int64] = pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+        return rows
+
+    def vectors_at(self, rows: NDArray[np.int64]) -> Matrix:
+        """Vectors of `rows`, float32 len(rows) x D."""
+        if len(rows) == 0:
+            return np.empty((0, self.dim), np.float32)
+        return _matrix(self._take(rows, ["vector"])["vector"], self.dim)
+
+    def vector_blocks(self, n_rows: int = 8192) -> Iterator[Matrix]:
+        """All vectors in row order, at most `n_rows` at a time."""
+        for batch in self.batches(["vector"], n_rows):
+            yield _matrix(batch["vector"], self.dim)
+
+    def batches(self, columns: list[str] | None = None, n_rows: int = 8192) -> Iterator[pa.RecordBatch]:
+        """Record batches in row order."""
+        try:
+            scanner = self._dataset.scanner(
+                columns=columns, batch_size=n_rows, scan_in_order=True, batch_readahead=2, fragment_readahead=1
+            )
+            yield from scanner.to_batches()
+        except (OSError, ValueError) as error:
+            raise DamagedIndexError(f"{self._dataset.uri} cannot be read: {_first_line(error)}") from error
+
+    def hits(self, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> list[Hit]:
+        """The items of `rows` as hits, in that order."""
+        if len(rows) == 0:
+            return []
+        records = self._take(rows, ["id", "uri", *self.metadata_columns]).to_pylist()
+        return [
+            Hit(record.pop("id"), float(score), rank, uri=record.pop("uri") or "", metadata=record)
+            for rank, (record, score) in enumerate(zip(records, scores, strict=True), start=1)
+        ]
+
+    def rows_where(self, where: str) -> NDArray[np.int64]:
+        """Rows for which the SQL condition `where` over the metadata is true, ascending.
+
+        Raises UsageError when it does not parse, or names a column that is not there.
+        """
+        try:
+            table = self._dataset.to_table(columns=["_rowoffset"], filter=where)
+        except (ValueError, OSError) as error:
+            columns = ", ".join(["id", *self.metadata_columns])
+            raise UsageError(f"where {where!r} is not understood: {_first_line(error)}; columns: {columns}") from error
+        return np.sort(table["_rowoffset"].to_numpy().astype(np.int64))
+
+    def _take(self, rows: NDArray[np.int64], columns: list[str]) -> pa.Table:
+        # Lance wants each row once; search results of a batch repeat rows
+        unique, inverse = np.unique(rows, return_inverse=True)
+        try:
+            table = self._dataset.take(pa.array(unique), columns=columns)
+        except (OSError, ValueError) as error:
+            raise DamagedIndexError(f"{self._dataset.uri} cannot be read: {_first_line(error)}") from error
+        return table.take(pa.array(inverse))
+
+    def _read(self, columns: list[str]) -> pa.Table:
+        return pa.Table.from_batches(
+            list(self.batches(columns, 65536)), pa.schema([self._dataset.schema.field(name) for name in columns])
+        )
+
+
+def _matrix(column: Any, dim: int) -> Matrix:
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    parts = [chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim) for chunk in chunks]
+    return np.concatenate(parts) if len(parts) != 1 else np.ascontiguousarray(parts[0])
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0].partition(", /")[0] if str(error) else type(error).__name__

@@ -1,0 +1,57 @@
+"""Which ids a walk over a source has met, in constant memory."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from types import TracebackType
+from typing import Self
+
+
+class Visit(Enum):
+    """What a walk finds out when it meets an id."""
+
+    NEW = "new"
+    KNOWN = "known"  # in the store already, and unchanged
+    CHANGED = "changed"  # in the store already, with other content
+    REPEATED = "repeated"  # met before in this walk
+
+
+class Ledger:
+    """Ids with the fingerprints under which they were stored.
+
+    Backed by SQLite's temporary database, which spills to disk when it outgrows its cache.
+    """
+
+    def __init__(self, stored: Iterable[tuple[str, str]] = ()) -> None:
+        self._db = sqlite3.connect("", isolation_level=None)
+        self._db.execute("PRAGMA synchronous=OFF")
+        self._db.execute("PRAGMA cache_size=-32768")  # KiB
+        self._db.execute("CREATE TABLE ids (id TEXT PRIMARY KEY, fingerprint TEXT, met INTEGER) WITHOUT ROWID")
+        self._db.execute("BEGIN")
+        self._db.executemany("INSERT OR IGNORE INTO ids VALUES (?, ?, 0)", stored)
+
+    def visit(self, item_id: str, fingerprint: str) -> Visit:
+        """Marks `item_id` as met, and says how it was known before."""
+        row = self._db.execute("SELECT fingerprint, met FROM ids WHERE id = ?", (item_id,)).fetchone()
+        if row is None:
+            self._db.execute("INSERT INTO ids VALUES (?, ?, 1)", (item_id, fingerprint))
+            return Visit.NEW
+        if row[1]:
+            return Visit.REPEATED
+        self._db.execute("UPDATE ids SET met = 1 WHERE id = ?", (item_id,))
+        return Visit.KNOWN if row[0] == fingerprint else Visit.CHANGED
+
+    def unmet(self) -> Iterator[str]:
+        """Stored ids that the walk has not met."""
+        for (item_id,) in self._db.execute("SELECT id FROM ids WHERE met = 0"):
+            yield item_id
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._db.close()

@@ -1,0 +1,171 @@
+"""Writing items: every call is one atomic commit, a new version of the Lance dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from embedsearch.errors import EmbedSearchError
+from embedsearch.store.items import ItemStore
+from embedsearch.types import Block
+from embedsearch.vectors import Matrix
+
+_ROWS_PER_FRAGMENT = 2**20
+_IDS_PER_DELETE = 500
+
+
+class StoreWriter:
+    """Appends to the dataset at `path`, or starts it anew as its next version.
+
+    Until the first write a fresh dataset does not exist; versions that readers hold stay readable.
+    """
+
+    def __init__(self, path: Path, metadata: pa.Schema, *, fresh: bool) -> None:
+        self.path = path
+        self._metadata = metadata
+        self._fresh = fresh
+
+    @property
+    def is_empty(self) -> bool:
+        """True while nothing was written since a fresh start."""
+        return self._fresh
+
+    def open(self) -> ItemStore:
+        """What was written so far."""
+        return ItemStore.open(self.path)
+
+    def append(self, block: Block) -> None:
+        """Adds rows whose ids are new."""
+        self.write(_table(block, self._schema(block.vectors.shape[1])))
+
+    def upsert(self, block: Block) -> None:
+        """Adds rows, replacing those with the same id."""
+        if self._fresh:
+            self.append(block)
+            return
+        import lance
+
+        with _told():
+            merge = lance.dataset(str(self.path)).merge_insert("id")
+            merge = merge.when_matched_update_all().when_not_matched_insert_all()
+            merge.execute(_table(block, self._schema(block.vectors.shape[1])))
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Removes the rows of these ids; unknown ids are no error."""
+        import lance
+
+        with _told():
+            dataset = lance.dataset(str(self.path))
+            for start in range(0, len(ids), _IDS_PER_DELETE):
+                quoted = ", ".join("'" + i.replace("'", "''") + "'" for i in ids[start : start + _IDS_PER_DELETE])
+                dataset.delete(f"id IN ({quoted})")
+
+    def rewrite(self, source: ItemStore, transform: Any, dim: int) -> None:
+        """Fills the dataset anew with the rows of `source`, their vectors passed through `transform`."""
+        schema = self._schema(dim)
+        self._fresh = True
+        self.write(schema.empty_table())
+        for batch in source.batches():
+            x = batch["vector"].flatten().to_numpy(zero_copy_only=False).reshape(-1, source.dim)
+            columns = [_vectors(transform(x)) if name == "vector" else batch[name] for name in schema.names]
+            self.write(pa.Table.from_arrays(columns, schema=schema))
+
+    def create_empty(self, dim: int) -> None:
+        """An empty dataset for vectors of `dim` dimensions, where nothing was written."""
+        if self._fresh:
+            self.write(self._schema(dim).empty_table())
+
+    def write(self, table: pa.Table) -> None:
+        import lance
+
+        mode = "overwrite" if self._fresh else "append"  # overwriting makes a new version, the old ones stay
+        with _told():
+            lance.write_dataset(table, str(self.path), mode=mode, enable_stable_row_ids=True)
+        self._fresh = False
+
+    def compact(self) -> None:
+        """Merges the fragments that many small commits left, so that scans and look-ups are fast."""
+        import lance
+
+        with _told():
+            dataset = lance.dataset(str(self.path))
+            fragments = dataset.get_fragments()
+            if len(fragments) > 1 or any(fragment.num_deletions for fragment in fragments):
+                dataset.optimize.compact_files(target_rows_per_fragment=_ROWS_PER_FRAGMENT)
+
+    def forget_versions(self, keep: Iterable[int]) -> None:
+        """Frees the disk space of every version but the current one and those in `keep`."""
+        import lance
+
+        dataset = lance.dataset(str(self.path))
+        kept = {*keep, dataset.version}
+        old = [entry["version"] for entry in dataset.versions() if entry["version"] not in kept]
+        if old:
+            dataset.cleanup_old_versions(versions=old, delete_unverified=True)
+
+    def _schema(self, dim: int) -> pa.Schema:
+        own = [
+            ("id", pa.string()),
+            ("vector", pa.list_(pa.float32(), dim)),
+            ("uri", pa.string()),
+            ("content_hash", pa.string()),
+            ("fingerprint", pa.string()),
+            ("truncated", pa.bool_()),
+        ]
+        return pa.schema([*own, *self._metadata])
+
+
+def latest_version(path: Path) -> int:
+    """The newest version of the dataset at `path`, 0 when there is none (or its first write was cut off)."""
+    import lance
+
+    versions = path / "_versions"
+    if not versions.is_dir() or not any(versions.iterdir()):
+        return 0
+    return int(lance.dataset(str(path)).version)
+
+
+def tracked_files(path: Path, version: int) -> list[Path]:
+    """The files that make up one version of the dataset."""
+    import lance
+
+    found = []
+    for batch in lance.dataset(str(path)).tracked_files(min_version=version):
+        for row in batch.to_pylist():
+            if row["version"] == version and row["type"] != "transaction file":
+                found.append(path / row["path"])
+    return found
+
+
+def _table(block: Block, schema: pa.Schema) -> pa.Table:
+    columns: list[Any] = [
+        pa.array(block.ids, pa.string()),
+        _vectors(block.vectors),
+        pa.array(block.uris, pa.string()),
+        pa.array(block.content_hashes, pa.string()),
+        pa.array(block.fingerprints, pa.string()),
+        pa.array(block.truncated, pa.bool_()),
+    ]
+    for field in list(schema)[len(columns) :]:
+        columns.append(pa.array([row.get(field.name) for row in block.metadata], field.type))
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _vectors(x: Matrix) -> pa.FixedSizeListArray:
+    flat = pa.array(np.ascontiguousarray(x).ravel(), pa.float32())
+    return pa.FixedSizeListArray.from_arrays(flat, x.shape[1])
+
+
+class _told:  # noqa: N801 - reads as a word in `with`
+    """Lance's own errors (full disk, no permission, lost file) as ours, in one line."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, OSError | RuntimeError):
+            reason = str(error).splitlines()[0]
+            raise EmbedSearchError(f"the store cannot be written: {reason}") from error

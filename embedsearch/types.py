@@ -1,0 +1,149 @@
+"""The nouns that travel along the road: plain data, known to every layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+
+class Metric(StrEnum):
+    """How two vectors are compared. Compared only as this enum, never as a string."""
+
+    COSINE = "cosine"  # inner product of L2-normalised vectors
+    IP = "ip"  # inner product
+    L2 = "l2"  # squared Euclidean distance
+
+    @property
+    def higher_is_better(self) -> bool:
+        """True where a larger score means more alike; an l2 score is a squared distance."""
+        return self is not Metric.L2
+
+
+class Modality(StrEnum):
+    """What an item is made of."""
+
+    IMAGE = "image"
+    TEXT = "text"
+    VECTOR = "vector"
+
+
+# columns of the store that are not the user's metadata
+STORE_COLUMNS = ("id", "vector", "uri", "content_hash", "fingerprint", "truncated")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing to be indexed, as its source names it.
+
+    id: the user's stable name for it. uri: where its content lies ("" when `content` holds it).
+    content: the text itself, or None when it must be read from `uri`. fingerprint: changes when the
+    content may have changed (size and time of a file, hash of a text). metadata: the other columns.
+    """
+
+    id: str
+    uri: str = ""
+    content: str | None = None
+    fingerprint: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """One input that is left out of the index, and why."""
+
+    id: str
+    uri: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One answer: rank counts from 1, score is in the metric's own unit."""
+
+    id: str
+    score: float
+    rank: int
+    metadata: dict[str, Any] = field(default_factory=dict)
+    uri: str = ""
+
+
+class Hits(list[Hit]):
+    """The hits of one query, best first; `note` says why fewer than k came back, else None."""
+
+    def __init__(self, hits: list[Hit] | None = None, note: str | None = None) -> None:
+        super().__init__(hits or [])
+        self.note = note
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Raw activations of one layer, the same for every modality.
+
+    values: float B x T x C (T places of a map, or T tokens). mask: bool B x T, True where a place is
+    real, or None when all are. grid: (H, W) with H*W == T for maps, else None.
+    """
+
+    values: torch.Tensor
+    mask: torch.Tensor | None = None
+    grid: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInfo:
+    """One layer of a network, as `embedsearch layers` lists it.
+
+    shape: of the output for one item, without the batch axis. gflop: multiply-adds counted as two,
+    spent until this layer has answered. n_params: its own and its children's. n_calls: in one pass.
+    """
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    gflop: float
+    n_params: int
+    n_calls: int = 1
+
+
+@dataclass(slots=True)
+class Block:
+    """Rows on their way into the store: vectors are float32 N x D, aligned with every list."""
+
+    ids: list[str]
+    vectors: NDArray[np.float32]
+    uris: list[str]
+    content_hashes: list[str]
+    fingerprints: list[str]
+    truncated: list[bool]
+    metadata: list[dict[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Progress(Protocol):
+    """What long work reports to; the command line draws it, a library user may pass their own."""
+
+    def stage(self, label: str, total: int | None = None) -> None:
+        """A new stage begins; `total` items are expected, or None when that is not known."""
+
+    def advance(self, n_items: int, n_skipped: int = 0) -> None:
+        """So many items are done since the last call, so many of them were skipped."""
+
+    def close(self) -> None:
+        """The work is over, well or badly."""
+
+
+class NoProgress:
+    """The silent default."""
+
+    def stage(self, label: str, total: int | None = None) -> None: ...
+
+    def advance(self, n_items: int, n_skipped: int = 0) -> None: ...
+
+    def close(self) -> None: ...
