@@ -18,7 +18,8 @@ def l2_normalize(x: Matrix) -> Matrix:
     # float64 sums: a row's norm then does not depend on how numpy blocks the row
     norms = np.sqrt(np.einsum("nd,nd->n", x, x, dtype=np.float64))
     scale = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
-    return x * scale[:, None].astype(np.float32)
+    scaled: Matrix = x * scale[:, None].astype(np.float32)
+    return scaled
 
 
 def as_matrix(x: ArrayLike, dim: int | None = None, *, what: str = "vectors") -> Matrix:
@@ -46,9 +47,14 @@ def require_finite(x: Matrix, *, what: str = "vectors") -> None:
     # one sum is far cheaper than N x D tests, and NaN or infinity always survives it
     if np.isfinite(x.sum(dtype=np.float64)):
         return
-    bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
+    bad = np.flatnonzero(~finite_rows(x))
     if bad.size:
         raise UsageError(f"{what} hold NaN or infinity, first in row {bad[0]}")
+
+
+def finite_rows(x: Matrix) -> NDArray[np.bool_]:
+    """For each row of `x` (N x D), whether it is free of NaN and infinity."""
+    return np.asarray(np.isfinite(x).all(axis=1), np.bool_)
 
 
 def faiss_metric(metric: Metric) -> int:

@@ -97,7 +97,9 @@ def read_manifest(root: Path) -> Manifest:
         raise DamagedIndexError(f"{layout.manifest} is damaged: {error}") from error
     found = body.get("format_version")
     if isinstance(found, int) and found > FORMAT_VERSION:
-        raise ArtifactError(f"{root} has format version {found}, this embedsearch reads up to {FORMAT_VERSION}; update it")
+        raise ArtifactError(
+            f"{root} has format version {found}, this embedsearch reads up to {FORMAT_VERSION}; update it"
+        )
     if checksum != _checksum(body):
         raise DamagedIndexError(f"{layout.manifest} is damaged: it is not what was written; restore it from a copy")
     try:

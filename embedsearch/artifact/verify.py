@@ -30,9 +30,7 @@ class FileRecord:
 
 def record_files(root: Path, paths: Iterable[Path]) -> dict[str, FileRecord]:
     """Records of `paths`, by their names relative to `root`."""
-    return {
-        path.relative_to(root).as_posix(): FileRecord(path.stat().st_size, _xxh3(path)) for path in sorted(paths)
-    }
+    return {path.relative_to(root).as_posix(): FileRecord(path.stat().st_size, _xxh3(path)) for path in sorted(paths)}
 
 
 def verify_files(root: Path, records: dict[str, FileRecord], *, everything: bool = False) -> None:

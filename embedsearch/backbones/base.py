@@ -21,7 +21,7 @@ class Backbone(ABC):
 
     name: as registered. modality: what it reads. size: pixels of the square input, None for texts.
     max_tokens: longer texts are cut there, None for pictures. weights_sha256: of the file(s) the
-    weights came from. weights_origin: where that was, for people.
+    weights came from. weights_origin: where that was, for people. default_layer: taken when none is named.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Backbone(ABC):
     max_tokens: int | None = None
     weights_sha256: str
     weights_origin: str
+    default_layer: str
 
     def __init__(self, module: nn.Module, infos: list[LayerInfo], *, device: str, precision: str) -> None:
         self._module = module.eval().requires_grad_(False)
@@ -42,10 +43,10 @@ class Backbone(ABC):
         """Every layer that can be named, in the order in which they answer."""
         return list(self._infos.values())
 
-    @property
+    @classmethod
     @abstractmethod
-    def default_layer(self) -> str:
-        """The layer taken when none is named."""
+    def describe(cls, name: str, *, weights: str, size: int | None) -> tuple[list[LayerInfo], str]:
+        """The layers of the network `name` in the order in which they answer, and its default layer."""
 
     @abstractmethod
     def prepare(self, values: Sequence[Any]) -> list[Any]:

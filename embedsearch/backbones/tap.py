@@ -15,9 +15,7 @@ class _Reached(Exception):  # noqa: N818 - a signal, not an error
     """Raised inside the forward pass when the last wanted layer has answered."""
 
 
-def run_to(
-    module: nn.Module, kwargs: Mapping[str, Any], wanted: Mapping[str, int]
-) -> dict[str, torch.Tensor]:
+def run_to(module: nn.Module, kwargs: Mapping[str, Any], wanted: Mapping[str, int]) -> dict[str, torch.Tensor]:
     """Outputs of the layers in `wanted`, from one forward pass that ends as soon as all have answered.
 
     wanted: layer name -> the number of its call that counts (from 1), for modules that a network calls

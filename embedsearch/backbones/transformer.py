@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from embedsearch.backbones.weights import sha256_of
 from embedsearch.errors import ContradictionError, UsageError, WeightsError
 from embedsearch.types import Features, LayerInfo, Modality
 
-_UNSET = 10**6  # tokenizers without a limit report absurdly large ones
 _PROBE_TOKENS = 128
 
 
@@ -56,20 +56,28 @@ class TransformerBackbone(Backbone):
                 f"the index was built with weights of sha256 {str(expect_sha256)[:16]}…, those in {folder} have "
                 f"{self.weights_sha256[:16]}…; give the right folder with --weights"
             )
-        module, self._tokenizer, infos, longest = _load(folder)
+        with _quiet(folder):
+            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
+            module = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+        if not self._tokenizer.is_fast:
+            raise WeightsError(f"{folder} has no fast tokenizer (tokenizer.json)")
+        longest = min(self._tokenizer.model_max_length, _positions(config))
         if max_tokens is not None and max_tokens > longest:
             raise UsageError(f"max_tokens is {max_tokens}; {folder.name} reads at most {longest}")
         self.max_tokens = max_tokens or _usual_tokens(folder, longest)
+        infos = _layers(config)
+        self.default_layer = _default_layer(infos)
         super().__init__(module, infos, device=device, precision=precision)
 
-    @property
-    def default_layer(self) -> str:
-        """The last block of the encoder, or what follows it when the network ends in a norm."""
-        tokens = [info for info in self.layers() if len(info.shape) == 2]
-        blocks = [info.name for info in tokens if info.name.rpartition(".")[2].isdigit()]
-        outside = [info.name for info in tokens if "." not in info.name]
-        # containers answer right after their last block; anything else outside has computed something more
-        return blocks[-1] if blocks and blocks[-1].startswith(f"{outside[-1]}.") else outside[-1]
+    @classmethod
+    def describe(cls, name: str, *, weights: str, size: int | None) -> tuple[list[LayerInfo], str]:
+        if size is not None:
+            raise UsageError(f"size is for pictures; {name} reads texts")
+        folder = model_folder(name, weights)
+        with _quiet(folder):
+            infos = _layers(AutoConfig.from_pretrained(folder, local_files_only=True))
+        return infos, _default_layer(infos)
 
     def prepare(self, values: Sequence[Any]) -> list[Any]:
         encoded = self._tokenizer(list(values), truncation=True, max_length=self.max_tokens)
@@ -103,27 +111,45 @@ class TransformerBackbone(Backbone):
         return self._infos[layer].shape[-1]
 
 
-def _load(folder: Path) -> tuple[Any, Any, list[LayerInfo], int]:
-    """The module, its tokenizer, its layers, and the longest input in tokens."""
+def _layers(config: Any) -> list[LayerInfo]:
+    with torch.device("meta"):
+        skeleton = AutoModel.from_config(config)
+        ids = torch.ones((1, min(_PROBE_TOKENS, _positions(config))), dtype=torch.long)
+    return infos_of(skeleton, {"input_ids": ids})
+
+
+def _default_layer(infos: list[LayerInfo]) -> str:
+    """The last block of the encoder, or what follows it when the network ends in a norm."""
+    tokens = [info for info in infos if len(info.shape) == 2]
+    blocks = [info.name for info in tokens if info.name.rpartition(".")[2].isdigit()]
+    outside = [info.name for info in tokens if "." not in info.name]
+    # containers answer right after their last block; anything else outside has computed something more
+    return blocks[-1] if blocks and blocks[-1].startswith(f"{outside[-1]}.") else outside[-1]
+
+
+def _positions(config: Any) -> int:
+    """The longest input in tokens that the network has places for; 512 where it does not say."""
+    places = getattr(config, "max_position_embeddings", None)
+    # RoBERTa and its kin count places from pad_token_id + 1
+    offset = 2 if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet") else 0
+    return 512 if not places else int(places) - offset
+
+
+@contextmanager
+def _quiet(folder: Path) -> Iterator[None]:
+    """transformers without its reports on stderr, and its errors as ours."""
     before = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
-        with torch.device("meta"):
-            skeleton = AutoModel.from_config(config)
-        module = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+        yield
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise WeightsError(f"{folder} is no model that AutoModel opens: {str(error).splitlines()[0]}") from error
     finally:
         transformers_logging.set_verbosity(before)
-    if not tokenizer.is_fast:
-        raise WeightsError(f"{folder} has no fast tokenizer (tokenizer.json)")
-    longest = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", _UNSET))
-    longest = 512 if longest >= _UNSET else int(longest)
-    ids = torch.ones((1, min(_PROBE_TOKENS, longest)), dtype=torch.long, device="meta")
-    return module, tokenizer, infos_of(skeleton, {"input_ids": ids}), longest
+        if bars:
+            transformers_logging.enable_progress_bar()
 
 
 def _usual_tokens(folder: Path, longest: int) -> int:

@@ -43,12 +43,8 @@ class TorchvisionBackbone(Backbone):
             raise UsageError(f"max_tokens is for texts; {name} reads pictures")
         self.name = name
         transforms = models.get_model_weights(name).DEFAULT.transforms()
-        self.size = size or int(transforms.crop_size[0])
-        # built on the meta device: no memory and no random numbers for weights that are replaced anyway
-        with torch.device("meta"):
-            module = models.get_model(name, weights=None, **_BUILD.get(name, {}))
-            picture = torch.empty(1, 3, self.size, self.size)
-        infos = self._look(module, picture)
+        module, infos, self.size = _skeleton(name, size)
+        self.default_layer = _default_layer(name, infos)
         loaded = vision_weights(name, weights, expect_sha256)
         assign_weights(module, loaded)
         self.weights_sha256, self.weights_origin = loaded.sha256, loaded.origin
@@ -56,26 +52,10 @@ class TorchvisionBackbone(Backbone):
         self._mean = torch.tensor(transforms.mean, device=self._device).view(1, 3, 1, 1)
         self._std = torch.tensor(transforms.std, device=self._device).view(1, 3, 1, 1)
 
-    def _look(self, module: nn.Module, picture: torch.Tensor) -> list[LayerInfo]:
-        try:
-            return infos_of(module, {"x": picture})
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise UsageError(f"{self.name} cannot read pictures of {self.size} px: {reason}") from error
-
-    @property
-    def default_layer(self) -> str:
-        """VGG: the last layer of block 4, which finds like pictures better than the usual last one on
-        every set measured (benchmarks/quality.py). Others: the last map or tokens before the classifier."""
-        if self.name.startswith("vgg"):
-            fourth_pool = [info.name for info in self.layers() if info.type == "MaxPool2d"][3]
-            return f"features.{int(fourth_pool.rpartition('.')[2]) - 1}"
-        spatial = [
-            info.name
-            for info in self.layers()
-            if not info.name.startswith("classifier") and int(np.prod(info.shape)) > max(info.shape)
-        ]
-        return spatial[-1]
+    @classmethod
+    def describe(cls, name: str, *, weights: str, size: int | None) -> tuple[list[LayerInfo], str]:
+        _, infos, _ = _skeleton(name, size)
+        return infos, _default_layer(name, infos)
 
     def prepare(self, values: Sequence[Any]) -> list[Any]:
         return list(values)
@@ -108,3 +88,33 @@ class TorchvisionBackbone(Backbone):
         if isinstance(self._module, models.SwinTransformer):
             return kind is not nn.Conv2d and layer not in ("permute", "avgpool")
         return isinstance(self._module, models.ConvNeXt) and bool(_CONVNEXT_INSIDE.fullmatch(layer))
+
+
+def _skeleton(name: str, size: int | None) -> tuple[nn.Module, list[LayerInfo], int]:
+    """The network on the meta device, its layers, and the side of its input in pixels.
+
+    It takes no memory and draws no random numbers for weights that are replaced anyway.
+    """
+    side = size or int(models.get_model_weights(name).DEFAULT.transforms().crop_size[0])
+    with torch.device("meta"):
+        module = models.get_model(name, weights=None, **_BUILD.get(name, {}))
+        picture = torch.empty(1, 3, side, side)
+    try:
+        return module, infos_of(module, {"x": picture}), side
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"{name} cannot read pictures of {side} px: {reason}") from error
+
+
+def _default_layer(name: str, infos: list[LayerInfo]) -> str:
+    """VGG: the last layer of block 4, which finds like pictures better than the usual last one
+    (docs/quality.md). Others: the last map or tokens before the classifier."""
+    if name.startswith("vgg"):
+        fourth_pool = [info.name for info in infos if info.type == "MaxPool2d"][3]
+        return f"features.{int(fourth_pool.rpartition('.')[2]) - 1}"
+    spatial = [
+        info.name
+        for info in infos
+        if not info.name.startswith("classifier") and int(np.prod(info.shape)) > max(info.shape)
+    ]
+    return spatial[-1]

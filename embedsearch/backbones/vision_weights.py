@@ -79,7 +79,8 @@ def _ways(name: str) -> str:
 
 
 def _cache_path(entry: Any) -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / entry.url.rpartition("/")[2]
+    name = str(entry.url).rpartition("/")[2]
+    return Path(torch.hub.get_dir()) / "checkpoints" / name
 
 
 def _cached(entry: Any) -> Weights | None:

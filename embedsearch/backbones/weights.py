@@ -73,9 +73,7 @@ def assign_weights(module: nn.Module, weights: Weights) -> None:
     above them is asked for. Raises WeightsError when nothing fits, which tells another network.
     """
     wanted = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    fitting = {
-        name: tensor for name, tensor in weights.state.items() if wanted.get(name) == tensor.shape
-    }
+    fitting = {name: tensor for name, tensor in weights.state.items() if wanted.get(name) == tensor.shape}
     if not fitting:
         raise WeightsError(
             f"weights {weights.origin} do not belong to this network: "

@@ -76,10 +76,9 @@ def _high_depth(image: Image.Image) -> Image.Image:
     if not np.isfinite(grey).all():
         raise ItemError("the picture holds NaN or infinity")
     top = float(grey.max())
+    full = 1.0 if image.mode == "F" and top <= 1 else 255.0
     if image.mode.startswith("I;16") or top > 255:
         full = 65535.0  # TIFF and PNG store grey deeper than 8 bits as 16
-    else:
-        full = 1.0 if image.mode == "F" and top <= 1 else 255.0
     levels = np.clip(np.rint(grey * (255.0 / full)), 0, 255).astype(np.uint8)
     return Image.fromarray(levels).convert("RGB")
 

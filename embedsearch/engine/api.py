@@ -154,5 +154,3 @@ def _request(modality: Modality, fields: dict[str, Any]) -> Recipe:
     # lengths of given vectors mean something under ip and l2; those of pooled activations do not
     fields.setdefault("normalize", cosine or not is_vector)
     return Recipe.from_dict(fields)
-
-

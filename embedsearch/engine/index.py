@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from embedsearch.errors import ContradictionError, UsageError
 from embedsearch.pipeline.search import Searcher
-from embedsearch.types import Hits, Modality
+from embedsearch.types import Hit, Hits, Modality
 from embedsearch.vectors import Matrix, as_matrix
 
 if TYPE_CHECKING:
@@ -44,55 +44,66 @@ class Index:
         return self._searcher.root
 
     def search(
-        self, query: Any = None, *, vector: ArrayLike | None = None, k: int = 10, min_score: float | None = None
+        self,
+        query: Any = None,
+        *,
+        vector: ArrayLike | None = None,
+        k: int = 10,
+        where: str | None = None,
+        min_score: float | None = None,
     ) -> Hits:
         """The k items most like one query, best first.
 
         query: a path, URL, PIL image or array for an index of pictures; a text for an index of texts.
-        vector: float D instead. min_score: leaves out hits that score less (not for l2).
+        vector: float D instead. where: an SQL condition over the metadata, such as "price < 20", that
+        hits must meet. min_score: leaves out hits that score less (not for l2).
         Returns Hits, a list of Hit whose `note` says why fewer than k came back.
         Raises ItemError when the query cannot be read, UsageError for wrong arguments.
         """
         if (query is None) == (vector is None):
             raise UsageError("search takes either a query or vector=, not both and not none")
         if query is not None:
-            return self.search_many([query], k=k, min_score=min_score)[0]
-        return self._answers(as_matrix(vector, self.dim, what="the vector"), k, min_score)[0]  # type: ignore[arg-type]
+            return self.search_many([query], k=k, where=where, min_score=min_score)[0]
+        assert vector is not None
+        return self._answers(as_matrix(vector, self.dim, what="the vector"), k, where, min_score)[0]
 
-    def search_many(self, queries: Sequence[Any], *, k: int = 10, min_score: float | None = None) -> list[Hits]:
+    def search_many(
+        self, queries: Sequence[Any], *, k: int = 10, where: str | None = None, min_score: float | None = None
+    ) -> list[Hits]:
         """One answer a query, encoded and searched as one batch; see `search`."""
         if len(queries) == 0:
             return []
-        return self._answers(self.encoder.encode(queries), k, min_score)
+        return self._answers(self.encoder.encode(queries), k, where, min_score)
 
-    def similar(self, item_id: str, *, k: int = 10, min_score: float | None = None) -> Hits:
+    def similar(self, item_id: str, *, k: int = 10, where: str | None = None, min_score: float | None = None) -> Hits:
         """The k items most like an indexed one, itself left out.
 
         Raises UnknownNameError when no item has that id.
         """
-        return self.similar_many([item_id], k=k, min_score=min_score)[0]
+        return self.similar_many([item_id], k=k, where=where, min_score=min_score)[0]
 
-    def similar_many(self, ids: Sequence[str], *, k: int = 10, min_score: float | None = None) -> list[Hits]:
+    def similar_many(
+        self, ids: Sequence[str], *, k: int = 10, where: str | None = None, min_score: float | None = None
+    ) -> list[Hits]:
         """One answer an id, searched as one batch; see `similar`."""
         own = self._searcher.rows_of(ids)
-        rows, scores = self._searcher.search(self._searcher.store.vectors_at(own), _checked(k) + 1)
+        rows, scores = self._searcher.search(self._searcher.store.vectors_at(own), _checked(k) + 1, where)
         answers = []
         for mine, found, score in zip(own, rows, scores, strict=True):
             # among exact duplicates the item itself may not be found; then the last one gives way
             others = np.flatnonzero(found != mine)[:k]
-            hits = self._searcher.hits(found[others], score[others], k, min_score)
-            if hits.note == f"the index holds {len(self)} items" or (hits.note is None and len(hits) < k):
-                hits.note = f"the index holds {len(self) - 1} other items"
-            answers.append(hits)
+            answers.append(self._searcher.hits(found[others], score[others], k, min_score))
         return answers
 
-    def search_vectors(self, x: ArrayLike, *, k: int = 10) -> tuple[NDArray[np.object_], NDArray[np.float32]]:
-        """The fast road: ids (str) and scores (float32), both N x min(k, len(index)), best first.
+    def search_vectors(
+        self, x: ArrayLike, *, k: int = 10, where: str | None = None
+    ) -> tuple[NDArray[np.object_], NDArray[np.float32]]:
+        """The fast road: ids (str) and scores (float32), both N x min(k, items to be found), best first.
 
-        x: float32 N x D (or D, as one row). Where an approximate index found fewer, the id is None and
+        x: float32 N x D (or D, as one row). where: as in `search`. Where an approximate index found fewer, the id is None and
         the score NaN. Raises UsageError for another width, NaN, or k < 1.
         """
-        rows, scores = self._searcher.search(as_matrix(x, self.dim), k)
+        rows, scores = self._searcher.search(as_matrix(x, self.dim), k, where)
         if rows.size and rows.min() < 0:
             ids = self._searcher.store.ids_at(np.maximum(rows, 0))
             ids[rows < 0] = None
@@ -104,6 +115,24 @@ class Index:
         if isinstance(ids, str):
             raise UsageError("vectors takes a list of ids")
         return self._searcher.store.vectors_at(self._searcher.rows_of(list(ids)))
+
+    def save_sheet(self, queries: Sequence[tuple[str, Any]], answers: Sequence[Hits], path: str | Path) -> None:
+        """Draws answers as one picture, a row a query.
+
+        queries: a label and what to show for each query: a path, PIL image or text, or None.
+        """
+        from embedsearch.pipeline.sheet import save_sheet
+
+        save_sheet(queries, answers, self.modality, Path(path))
+
+    @property
+    def modality(self) -> Modality:
+        """What the items are made of."""
+        return self._searcher.manifest.recipe.modality
+
+    def item(self, item_id: str) -> Hit:
+        """One indexed item with its metadata, as a hit of rank 1 whose score is NaN."""
+        return self._searcher.store.hits(self._searcher.rows_of([item_id]), np.array([np.nan], np.float32))[0]
 
     def info(self) -> dict[str, Any]:
         """The manifest as plain data: recipe, counts, index and its measured recall, versions, and sizes."""
@@ -150,8 +179,8 @@ class Index:
         projection = Projection.load(self.path / manifest.postprocess) if manifest.postprocess else None
         return Encoder.from_recipe(manifest.recipe, projection=projection)
 
-    def _answers(self, x: Matrix, k: int, min_score: float | None) -> list[Hits]:
-        rows, scores = self._searcher.search(x, _checked(k))
+    def _answers(self, x: Matrix, k: int, where: str | None, min_score: float | None) -> list[Hits]:
+        rows, scores = self._searcher.search(x, k, where)
         return [self._searcher.hits(r, s, k, min_score) for r, s in zip(rows, scores, strict=True)]
 
 
@@ -159,5 +188,3 @@ def _checked(k: int) -> int:
     if k < 1:
         raise UsageError(f"k is {k}; it must be at least 1")
     return k
-
-

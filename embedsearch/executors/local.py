@@ -12,9 +12,7 @@ Result = TypeVar("Result")
 class LocalExecutor:
     """Makes one worker and gives it every task in order."""
 
-    def map(
-        self, make_worker: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]
-    ) -> Iterator[Result]:
+    def map(self, make_worker: Callable[[], Callable[[Task], Result]], tasks: Iterable[Task]) -> Iterator[Result]:
         """Results in the order of the tasks, which are drawn only as results are asked for."""
         worker = None
         for task in tasks:

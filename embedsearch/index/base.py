@@ -60,19 +60,15 @@ class VectorIndex(ABC):
         """Appends rows."""
         self._faiss.add(xb)
 
+    @abstractmethod
     def search(
-        self, xq: Matrix, k: int, params: SearchParams
+        self, xq: Matrix, k: int, params: SearchParams, allowed: NDArray[np.bool_] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Scores and rows of the k best for each query, both n x k, best first.
 
-        k is at most len(self). A row of -1 fills the end where fewer were found.
+        k: at most len(self). allowed: bool per row; only rows where it is true are answers. A row of -1
+        fills the end where fewer were found.
         """
-        D, I = self._faiss.search(xq, k, params=self.search_parameters(k, params))  # noqa: E741
-        return D, I
-
-    @abstractmethod
-    def search_parameters(self, k: int, params: SearchParams) -> Any:
-        """FAISS's own parameter object for one call, or None."""
 
     def __len__(self) -> int:
         return int(self._faiss.ntotal)
@@ -85,3 +81,13 @@ class VectorIndex(ABC):
     def bytes_per_vector(self) -> float:
         """Memory of the index for each vector it holds; ids and metadata not counted."""
         return 4.0 * self.dim
+
+
+def selector(allowed: NDArray[np.bool_]) -> Any:
+    """FAISS's bitmap of the rows that may be answers; it keeps what it points to alive."""
+    import faiss
+
+    bits = np.packbits(allowed, bitorder="little")
+    chosen: Any = faiss.IDSelectorBitmap(len(allowed), faiss.swig_ptr(bits))
+    chosen.bits = bits
+    return chosen

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Self
 
-from embedsearch.index.base import SearchParams, VectorIndex
+import numpy as np
+from numpy.typing import NDArray
+
+from embedsearch.index.base import SearchParams, VectorIndex, selector
 from embedsearch.types import Metric
-from embedsearch.vectors import faiss_metric
+from embedsearch.vectors import Matrix, faiss_metric
 
 
 class FlatIndex(VectorIndex):
@@ -21,5 +24,22 @@ class FlatIndex(VectorIndex):
 
         return cls(faiss.IndexFlat(dim, faiss_metric(metric)), metric)
 
-    def search_parameters(self, k: int, params: SearchParams) -> Any:
-        return None
+    def search(
+        self, xq: Matrix, k: int, params: SearchParams, allowed: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        if allowed is None:
+            D, I = self._faiss.search(xq, k)  # noqa: E741
+        else:
+            D, I = search_allowed(self._faiss, xq, k, allowed)  # noqa: E741
+        return D, I
+
+
+def search_allowed(
+    exact_index: Any, xq: Matrix, k: int, allowed: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Exact search of a FAISS IndexFlat among the rows where `allowed` is true."""
+    import faiss
+
+    params = faiss.SearchParameters(sel=selector(allowed))  # type: ignore[call-arg]  # FAISS's stubs lack it
+    D, I = exact_index.search(xq, k, params=params)  # noqa: E741
+    return D, I

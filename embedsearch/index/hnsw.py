@@ -5,13 +5,19 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, ClassVar, Self
 
-from embedsearch.index.base import SearchParams, VectorIndex
+import numpy as np
+from numpy.typing import NDArray
+
+from embedsearch.index.base import SearchParams, VectorIndex, selector
+from embedsearch.index.flat import search_allowed
 from embedsearch.types import Metric
-from embedsearch.vectors import faiss_metric
+from embedsearch.vectors import Matrix, faiss_metric
 
 M = 16
 EF_CONSTRUCTION = 200
 EF_SEARCH = 128
+# where at most this share of the rows is allowed, they are scanned instead of walked to
+SCAN_SHARE = 0.1
 
 
 class HNSWIndex(VectorIndex):
@@ -32,14 +38,28 @@ class HNSWIndex(VectorIndex):
         index.hnsw.efConstruction = params.get("ef_construction", EF_CONSTRUCTION)
         return cls(index, metric)
 
-    def search_parameters(self, k: int, params: SearchParams) -> Any:
+    def search(
+        self, xq: Matrix, k: int, params: SearchParams, allowed: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         # fewer candidates than k would leave places empty
-        return _parameters(max(params.get("ef_search", EF_SEARCH), k))
+        ef_search = max(params.get("ef_search", EF_SEARCH), k)
+        if allowed is None:
+            D, I = self._faiss.search(xq, k, params=_parameters(ef_search))  # noqa: E741
+            return D, I
+        share = float(allowed.mean())
+        if share <= SCAN_SHARE:
+            # a walk would mostly meet rows that are not allowed, and come back short
+            return search_allowed(faiss_storage(self._faiss), xq, k, allowed)
+        import faiss
+
+        wider = faiss.SearchParametersHNSW(efSearch=int(ef_search / share), sel=selector(allowed))  # type: ignore[attr-defined]
+        D, I = self._faiss.search(xq, k, params=wider)  # noqa: E741
+        return D, I
 
     @property
     def bytes_per_vector(self) -> float:
         # 2 M links of int32 on the ground floor, M on each higher one, of which a node has 1/(M-1) on average
-        links = self._faiss.hnsw.nb_neighbors(0)
+        links = int(self._faiss.hnsw.nb_neighbors(0))
         return 4.0 * self.dim + 4.0 * links * (1 + 1 / max(links - 2, 1)) + 8
 
 
@@ -47,4 +67,11 @@ class HNSWIndex(VectorIndex):
 def _parameters(ef_search: int) -> Any:
     import faiss
 
-    return faiss.SearchParametersHNSW(efSearch=ef_search)
+    return faiss.SearchParametersHNSW(efSearch=ef_search)  # type: ignore[attr-defined]
+
+
+def faiss_storage(graph: Any) -> Any:
+    """The flat index with the vectors of an HNSW index."""
+    import faiss
+
+    return faiss.downcast_index(graph.storage)

@@ -28,7 +28,16 @@ from embedsearch.store import ItemStore, StoreWriter
 from embedsearch.store.writer import tracked_files
 from embedsearch.types import Progress
 
-_LIBRARIES = ("embedsearch", "faiss-cpu", "numpy", "pillow", "pylance", "torch", "torchvision", "transformers")
+_LIBRARIES = (
+    "embedsearch",
+    "faiss-cpu",
+    "numpy",
+    "pillow",
+    "pylance",
+    "torch",
+    "torchvision",
+    "transformers",
+)
 
 
 def commit_generation(
@@ -89,9 +98,7 @@ def commit_generation(
     return manifest
 
 
-def _project(
-    layout: Layout, state: BuildState, source: ItemSource | ArraySource, progress: Progress
-) -> Path | None:
+def _project(layout: Layout, state: BuildState, source: ItemSource | ArraySource, progress: Progress) -> Path | None:
     """The file of this generation's projection; where it has yet to be fitted, items.lance is filled here."""
     if not state.recipe.needs_fit:
         return None

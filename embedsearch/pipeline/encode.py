@@ -103,7 +103,12 @@ class Encoder:
         return encoder
 
     def _setup(
-        self, recipe: Recipe, projection: Projection | None, device: str, batch_size: int | None, workers: int | None
+        self,
+        recipe: Recipe,
+        projection: Projection | None,
+        device: str,
+        batch_size: int | None,
+        workers: int | None,
     ) -> None:
         # torch is imported here and not before: a search by id or vector never comes this way
         from embedsearch.backbones import open_backbone
@@ -194,9 +199,7 @@ class Encoder:
 
         recipe = self.recipe
         features = self._backbone.extract(batch, recipe.layers)
-        pooled = [
-            pool(features[layer], recipe.pooling, gem_p=recipe.gem_p).cpu().numpy() for layer in recipe.layers
-        ]
+        pooled = [pool(features[layer], recipe.pooling, gem_p=recipe.gem_p).cpu().numpy() for layer in recipe.layers]
         if len(pooled) == 1:
             return pooled[0]
         return np.concatenate([l2_normalize(x) for x in pooled], axis=1)

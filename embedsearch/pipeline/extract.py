@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from embedsearch.errors import ItemError
 from embedsearch.executors import LocalExecutor
 from embedsearch.pipeline.content import content_of
@@ -17,7 +15,7 @@ from embedsearch.pipeline.walk import Task, repeated, tasks
 from embedsearch.sources import ArraySource, ItemSource
 from embedsearch.store import Ledger, Visit
 from embedsearch.types import Block, Item, Modality, Skip
-from embedsearch.vectors import Matrix
+from embedsearch.vectors import Matrix, finite_rows
 
 # rows between two commits: what a kill can cost at most
 SHARD_SIZES = {Modality.IMAGE: 512, Modality.TEXT: 4096, Modality.VECTOR: 65536}
@@ -40,7 +38,10 @@ class Shard:
 
 
 def shards(
-    source: ItemSource | ArraySource, ledger: Ledger, encoder: Encoder | None, finish: Callable[[Matrix], Matrix]
+    source: ItemSource | ArraySource,
+    ledger: Ledger,
+    encoder: Encoder | None,
+    finish: Callable[[Matrix], Matrix],
 ) -> Iterator[Shard]:
     """Shards of a whole source in its order. finish: takes pooled vectors to those that are stored."""
     size = SHARD_SIZES[source.modality]
@@ -62,7 +63,7 @@ class Worker:
         modality = self._encoder.recipe.modality
         encoded = self._encoder.pooled([_content(item, modality) for item in task.items])
         vectors = self._finish(encoded.vectors)
-        finite = np.isfinite(vectors).all(axis=1)
+        finite = finite_rows(vectors)
         good = [row for row in range(len(vectors)) if finite[row]]
         failures = [*encoded.failures]
         failures += [(encoded.kept[row], _NOT_FINITE) for row in range(len(vectors)) if not finite[row]]
@@ -91,7 +92,7 @@ def _array_shards(
     source: ArraySource, ledger: Ledger, finish: Callable[[Matrix], Matrix], size: int
 ) -> Iterator[Shard]:
     for ids, x, metadata in source.blocks(size):
-        finite = np.isfinite(x).all(axis=1)
+        finite = finite_rows(x)
         rows, prints, skips, n_known, changed = [], [], [], 0, False
         for row, item_id in enumerate(ids):
             if not finite[row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedsearch.evaluate import recall_at_k
 from embedsearch.index import Choice, VectorIndex
@@ -15,6 +16,8 @@ from embedsearch.types import Metric, Progress
 _BLOCK_ROWS = 16384
 _N_QUERIES = 256
 _SEED = 1
+
+Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +39,7 @@ def build_index(store: ItemStore, metric: Metric, choice: Choice, progress: Prog
     return Built(index, choice, 1.0 if index.exact else _measure(index, store, metric, choice, progress))
 
 
-def _measure(
-    index: VectorIndex, store: ItemStore, metric: Metric, choice: Choice, progress: Progress
-) -> float | None:
+def _measure(index: VectorIndex, store: ItemStore, metric: Metric, choice: Choice, progress: Progress) -> float | None:
     """recall@10 over seeded rows of the store as queries, each one's own row left out, against exact search."""
     n, k = len(store), 10
     if n <= k:
@@ -65,7 +66,7 @@ def _measure(
     return recall_at_k(_without(found, rows, k), _without(best_rows, rows, k))
 
 
-def _without(found: np.ndarray, own: np.ndarray, k: int) -> np.ndarray:  # type: ignore[type-arg]
+def _without(found: Rows, own: Rows, k: int) -> Rows:
     """Each query's own row taken out of its answers, k left."""
     kept = [[row for row in answers if row != mine][:k] for answers, mine in zip(found, own, strict=True)]
     return np.array([answers + [-1] * (k - len(answers)) for answers in kept], np.int64)

@@ -47,24 +47,31 @@ class Searcher:
             )
         return cls(root, manifest, store, index)
 
-    def search(self, x: Matrix, k: int) -> tuple[Rows, Scores]:
+    def search(self, x: Matrix, k: int, where: str | None = None) -> tuple[Rows, Scores]:
         """Rows int64 and scores float32 of the k best, both N x min(k, number of items), best first.
 
-        x: float32 N x D, as `vectors.as_matrix` gives it. A row is -1, with a NaN score, where an
-        approximate index found fewer. Raises UsageError for k < 1, NaN or infinity.
+        x: float32 N x D, as `vectors.as_matrix` gives it. where: an SQL condition that answers must
+        meet; k shrinks to the number that do. A row is -1, with a NaN score, where an approximate index
+        found fewer. Raises UsageError for k < 1, NaN or infinity, or a condition that is not understood.
         """
         if k < 1:
             raise UsageError(f"k is {k}; it must be at least 1")
         require_finite(x)
-        k = min(k, len(self.index))
+        allowed = None if where is None else self._allowed(where)
+        k = min(k, len(self.index) if allowed is None else int(allowed.sum()))
         if k == 0 or len(x) == 0:
             return np.empty((len(x), k), np.int64), np.empty((len(x), k), np.float32)
         if self.manifest.recipe.metric is Metric.COSINE:
             x = l2_normalize(x)
-        scores, rows = self.index.search(x, k, self.manifest.index.search)
+        scores, rows = self.index.search(x, k, self.manifest.index.search, allowed)
         if rows.min() < 0:
             scores[rows < 0] = np.nan
         return rows, scores
+
+    def _allowed(self, where: str) -> NDArray[np.bool_]:
+        allowed = np.zeros(len(self.store), np.bool_)
+        allowed[self.store.rows_where(where)] = True
+        return allowed
 
     def hits(self, rows: Rows, scores: Scores, k: int, min_score: float | None = None) -> Hits:
         """The answer to one query: hits with metadata, and a note where fewer than k came back."""
@@ -75,15 +82,11 @@ class Searcher:
                 raise UsageError("min_score needs a metric whose scores grow with likeness; an l2 score is a distance")
             found &= scores >= min_score
         hits = Hits(self.store.hits(rows[found], scores[found]))
-        if len(hits) < k:
-            hits.note = self._note(len(hits), n_found, k, min_score)
+        if len(hits) < n_found:
+            hits.note = f"{len(hits)} of the {n_found} best score at least {min_score}"
+        elif len(hits) < k:
+            hits.note = f"{n_found} items are there to be found, {k} were asked for"
         return hits
-
-    def _note(self, n_hits: int, n_found: int, k: int, min_score: float | None) -> str:
-        if n_hits < n_found:
-            return f"{n_hits} of the best {n_found} score at least {min_score}"
-        n = len(self.store)
-        return f"the index holds {n} items" if n < k else f"the index found {n_found} of {k}"
 
     def rows_of(self, ids: Sequence[str]) -> Rows:
         """The rows of known ids. Raises UnknownNameError naming the first that is not in the index."""

@@ -76,9 +76,7 @@ def open_state(layout: Layout, recipe: Recipe, source: ItemSource | ArraySource,
     return BuildState(recipe, manifest, projection, manifest.generation + 1, False, True, False)
 
 
-def _begin(
-    layout: Layout, recipe: Recipe, source: ItemSource | ArraySource, manifest: Manifest | None
-) -> BuildState:
+def _begin(layout: Layout, recipe: Recipe, source: ItemSource | ArraySource, manifest: Manifest | None) -> BuildState:
     generation = max([0, *(number for number, _ in layout.generation_files())]) + 1
     generation = max(generation, 1 if manifest is None else manifest.generation + 1)
     Pending(recipe, source.location, generation, latest_version(layout.items)).write(layout)
@@ -110,9 +108,19 @@ def tidy(layout: Layout, manifest: Manifest) -> None:
 
 def _require_ours(layout: Layout, restart: bool) -> None:
     """Never writes into a folder that holds a user's own files."""
-    ours = {layout.lock.name, layout.skipped.name, layout.skipped_partial.name, layout.items.name, layout.pooled.name}
+    ours = {
+        layout.lock.name,
+        layout.skipped.name,
+        layout.skipped_partial.name,
+        layout.items.name,
+        layout.pooled.name,
+    }
     if restart:
-        ours |= {layout.manifest.name, layout.pending.name, *(path.name for _, path in layout.generation_files())}
+        ours |= {
+            layout.manifest.name,
+            layout.pending.name,
+            *(path.name for _, path in layout.generation_files()),
+        }
     strangers = sorted(path.name for path in layout.root.iterdir() if path.name not in ours)
     if strangers:
         raise UsageError(

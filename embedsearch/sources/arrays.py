@@ -58,9 +58,7 @@ class ArraySource:
         return cls(matrix, location=location)
 
     @classmethod
-    def from_memory(
-        cls, x: ArrayLike, ids: Sequence[Any] | None = None, metadata: Any = None
-    ) -> Self:
+    def from_memory(cls, x: ArrayLike, ids: Sequence[Any] | None = None, metadata: Any = None) -> Self:
         """metadata: a pyarrow Table, a pandas DataFrame, or a mapping of columns."""
         table = None
         renamed = {}

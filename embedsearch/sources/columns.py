@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -93,7 +93,13 @@ class ValueColumn:
         return value
 
 
-def convert_row(columns: Mapping[str, TextColumn | ValueColumn], row: Mapping[str, Any]) -> dict[str, Any]:
+class Column(Protocol):
+    """A column whose values are known."""
+
+    def convert(self, value: Any) -> Any: ...
+
+
+def convert_row(columns: Mapping[str, Column], row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: column.convert(row.get(name)) for name, column in columns.items()}
 
 

@@ -15,10 +15,40 @@ from embedsearch.sources.files import display_id, filesystem, local_path, stat_f
 from embedsearch.types import Item, Modality, Skip
 
 IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .apng .gif .webp .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .tga .ico "
-    ".jp2 .j2k .jpx .avif .avifs .heic .heif .pcx .sgi .rgb .dds .qoi".split()
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".apng",
+        ".gif",
+        ".webp",
+        ".bmp",
+        ".dib",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".tga",
+        ".ico",
+        ".jp2",
+        ".j2k",
+        ".jpx",
+        ".avif",
+        ".avifs",
+        ".heic",
+        ".heif",
+        ".pcx",
+        ".sgi",
+        ".rgb",
+        ".dds",
+        ".qoi",
+    ]
 )
-TEXT_SUFFIXES = frozenset(".txt .text .md .rst".split())
+TEXT_SUFFIXES = frozenset([".txt", ".text", ".md", ".rst"])
 
 
 class FolderSource(ItemSource):

@@ -65,9 +65,7 @@ class TableSource(ItemSource):
     metadata, so that answers can be read. Raises UsageError for a column that is not there.
     """
 
-    def __init__(
-        self, location: str, reader: RowReader, columns: Columns, modality: Modality | None
-    ) -> None:
+    def __init__(self, location: str, reader: RowReader, columns: Columns, modality: Modality | None) -> None:
         self.location = location
         self._reader = reader
         names = reader.schema.names

@@ -51,9 +51,9 @@ class ItemStore:
     def ids(self) -> pa.Array:
         """All ids in row order, one contiguous Arrow array of strings."""
         column = self._read(columns=["id"])["id"]
-        return pa.concat_arrays([chunk.cast(pa.large_string()) for chunk in column.chunks] or [
-            pa.array([], pa.large_string())
-        ])
+        return pa.concat_arrays(
+            [chunk.cast(pa.large_string()) for chunk in column.chunks] or [pa.array([], pa.large_string())]
+        )
 
     def ids_at(self, rows: NDArray[np.int64]) -> NDArray[np.object_]:
         """The ids of `rows` (any shape), as an object array of str of that shape."""
@@ -82,7 +82,11 @@ class ItemStore:
         """Record batches in row order."""
         try:
             scanner = self._dataset.scanner(
-                columns=columns, batch_size=n_rows, scan_in_order=True, batch_readahead=2, fragment_readahead=1
+                columns=columns,
+                batch_size=n_rows,
+                scan_in_order=True,
+                batch_readahead=2,
+                fragment_readahead=1,
             )
             yield from scanner.to_batches()
         except (OSError, ValueError) as error:
@@ -121,7 +125,8 @@ class ItemStore:
 
     def _read(self, columns: list[str]) -> pa.Table:
         return pa.Table.from_batches(
-            list(self.batches(columns, 65536)), pa.schema([self._dataset.schema.field(name) for name in columns])
+            list(self.batches(columns, 65536)),
+            pa.schema([self._dataset.schema.field(name) for name in columns]),
         )
 
 

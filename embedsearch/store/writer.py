@@ -82,7 +82,9 @@ class StoreWriter:
     def write(self, table: pa.Table) -> None:
         import lance
 
-        mode = "overwrite" if self._fresh else "append"  # overwriting makes a new version, the old ones stay
+        mode = "append"
+        if self._fresh:  # overwriting makes a new version, the old ones stay
+            mode = "overwrite" if latest_version(self.path) else "create"
         with _told():
             lance.write_dataset(table, str(self.path), mode=mode, enable_stable_row_ids=True)
         self._fresh = False

@@ -1,0 +1,22 @@
+"""The typer application that every command adds itself to."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(
+    name="embedsearch",
+    help="Similarity search over the inner layers of neural networks.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def options(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+) -> None:
+    """Similarity search over the inner layers of neural networks: extract, pool, normalise, index, ask."""

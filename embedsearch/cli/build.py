@@ -1,0 +1,171 @@
+"""`embedsearch build`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from embedsearch.cli.app import app
+from embedsearch.cli.progress import open_progress
+from embedsearch.errors import UsageError
+
+_RECIPE = "Recipe"
+_TABLE = "Tables"
+_SPEED = "Speed, not result"
+
+_EXAMPLES = """
+Examples:\n
+  embedsearch build photos/\n
+  embedsearch build photos/ --layer features.22 --pooling gem --whiten 128 --out indexes/photos\n
+  embedsearch build 'photos/**/*.jpg' --backbone resnet50\n
+  embedsearch build faq.txt\n
+  embedsearch build goods.csv --id-column sku --text-column title\n
+  embedsearch build vectors.npy --metric ip\n
+"""
+
+
+@app.command(epilog=_EXAMPLES)
+def build(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A folder, a glob, FILE.txt (a text a line), FILE.csv, .jsonl or "
+            ".parquet, vectors FILE.npy, or a URL that fsspec opens."
+        ),
+    ],
+    out: Annotated[Optional[Path], typer.Option(help="Folder of the index. Default: indexes/NAME.")] = None,
+    recipe: Annotated[
+        Optional[Path],
+        typer.Option(help="Recipe fields from a JSON file; options override them.", rich_help_panel=_RECIPE),
+    ] = None,
+    backbone: Annotated[
+        Optional[str],
+        typer.Option(
+            help="A torchvision name (vgg16, resnet50, ...), bert, minilm. "
+            "Default: vgg16 for pictures, minilm for texts."
+        ),
+    ] = None,
+    weights: Annotated[
+        Optional[str],
+        typer.Option(help="auto, packaged, a .safetensors or .pth file, a folder or hub name for bert. Default: auto."),
+    ] = None,
+    layer: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            help="Module name, as `embedsearch layers` lists them; may be repeated. Default: the backbone's own."
+        ),
+    ] = None,
+    pooling: Annotated[Optional[str], typer.Option(help="mean, max, gem or cls. Default: mean.")] = None,
+    gem_p: Annotated[Optional[float], typer.Option(help="Exponent of gem. Default: 3.")] = None,
+    size: Annotated[Optional[int], typer.Option(help="Pixels of the shorter side. Default: the network's own.")] = None,
+    fit: Annotated[Optional[str], typer.Option(help="crop, pad or squash. Default: crop.")] = None,
+    max_tokens: Annotated[
+        Optional[int], typer.Option(help="Longer texts are cut there. Default: the network's own.")
+    ] = None,
+    pca: Annotated[Optional[int], typer.Option(help="Reduce to this many dimensions by PCA.")] = None,
+    whiten: Annotated[Optional[int], typer.Option(help="Reduce to this many dimensions by PCA-whitening.")] = None,
+    metric: Annotated[Optional[str], typer.Option(help="cosine, ip or l2. Default: cosine.")] = None,
+    normalize: Annotated[
+        Optional[bool],
+        typer.Option(help="L2-normalise vectors. Default: yes, but not vectors that are given with --metric ip or l2."),
+    ] = None,
+    modality: Annotated[Optional[str], typer.Option(help="image or text, where the source does not tell.")] = None,
+    id_column: Annotated[Optional[str], typer.Option(help="Column with ids. Default: id, else the row number.")] = None,
+    text_column: Annotated[Optional[str], typer.Option(help="Column with texts. Default: text.")] = None,
+    image_column: Annotated[Optional[str], typer.Option(help="Column with paths of pictures. Default: image.")] = None,
+    index: Annotated[str, typer.Option(help="auto, flat (exact) or hnsw (graph).")] = "auto",
+    batch_size: Annotated[str, typer.Option(help="Items the network reads at once, or auto.")] = "auto",
+    precision: Annotated[str, typer.Option(help="float32, bfloat16, or auto (float32).")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    workers: Annotated[Optional[int], typer.Option(help="Threads that decode pictures. Default: all cores.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when inputs were skipped.")] = False,
+    restart: Annotated[
+        bool,
+        typer.Option(
+            "--restart",
+            help="Begin anew: throw away an unfinished build, replace an index of another recipe.",
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON on stdout.")] = False,
+) -> None:
+    """Build an index from pictures, texts or vectors.
+
+    An interrupted build goes on where it was when the same command is run again; a finished one is
+    brought in line with its source: new and changed inputs are extracted, vanished ones removed.
+    """
+    from embedsearch.engine.api import build_with_report
+
+    progress = open_progress()
+    target = out or Path("indexes") / _name(source)
+    try:
+        report = build_with_report(
+            source, target,
+            recipe=recipe, backbone=backbone, weights=weights, layer=layer or None, pooling=pooling, gem_p=gem_p,
+            size=size, fit=fit, max_tokens=max_tokens, pca=pca, whiten=whiten, metric=metric, normalize=normalize,
+            modality=modality, id_column=id_column, text_column=text_column, image_column=image_column,
+            index=index, batch_size=_auto_int("--batch-size", batch_size), precision=precision, device=device,
+            workers=workers, restart=restart, progress=progress,
+        )  # fmt: skip
+    finally:
+        progress.close()
+    if as_json:
+        fields = (
+            "resumed",
+            "n_items",
+            "n_new",
+            "n_known",
+            "n_removed",
+            "n_skipped",
+            "n_truncated",
+            "up_to_date",
+            "reasons",
+        )
+        print(json.dumps({"path": str(target), **{name: getattr(report, name) for name in fields}}, ensure_ascii=False))
+    else:
+        for line in _told(report, target):
+            print(line)
+    if strict and report.n_skipped:
+        raise typer.Exit(3)
+
+
+def _told(report: object, target: Path) -> list[str]:
+    from embedsearch.pipeline.build import BuildReport
+
+    assert isinstance(report, BuildReport)
+    if report.up_to_date:
+        lines = [f"{target} is up to date: {report.n_items:,} items"]
+    else:
+        about = [f"{report.n_new:,} extracted now"]
+        about += [f"{report.n_known:,} stored before"] if report.n_known else []
+        about += [f"{report.n_removed:,} removed, no longer in the source"] if report.n_removed else []
+        lines = [f"{target} holds {report.n_items:,} items ({', '.join(about)})"]
+    if report.n_truncated:
+        lines.append(f"{report.n_truncated:,} texts are longer than the network reads and were cut")
+    if report.n_skipped:
+        lines.append(f"{report.n_skipped:,} inputs were left out, listed in {target / 'skipped.jsonl'}:")
+        most = sorted(report.reasons.items(), key=lambda pair: -pair[1])
+        lines += [f"  {count:,} x {reason}" for reason, count in most[:5]]
+        lines += [f"  and {len(most) - 5} other reasons"] if len(most) > 5 else []
+    return lines
+
+
+def _name(source: str) -> str:
+    """The name of an index after its source: photos/ -> photos, faq.txt -> faq, photos/*.jpg -> photos."""
+    fixed = re.split(r"[*?\[]", source)[0]
+    if fixed != source:
+        fixed = fixed.rpartition("/")[0]
+    path = fixed.partition("://")[2] or fixed
+    resolved = Path(path).resolve()
+    return (resolved.stem if resolved.suffix and not resolved.is_dir() else resolved.name) or "index"
+
+
+def _auto_int(option: str, value: str) -> int | None:
+    if value == "auto":
+        return None
+    if not value.isdigit():
+        raise UsageError(f"{option} {value!r} is not valid; give a number or auto")
+    return int(value)

@@ -1,0 +1,102 @@
+"""`embedsearch info`."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from embedsearch.cli.app import app
+
+_EXAMPLES = """
+Examples:\n
+  embedsearch info indexes/photos\n
+  embedsearch info indexes/photos --verify --json\n
+"""
+
+
+@app.command(epilog=_EXAMPLES)
+def info(
+    index: Annotated[Path, typer.Argument(help="Folder of the index.")],
+    verify: Annotated[bool, typer.Option("--verify", help="Compare every byte with what was committed.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
+) -> None:
+    """Show what an index holds, how it was made, how well it finds, and what was left out and why."""
+    from embedsearch.engine.api import open as open_index
+
+    about = open_index(index, verify=verify).info()
+    about["skipped"] = _skipped(index / "skipped.jsonl")
+    if as_json:
+        print(json.dumps(about, ensure_ascii=False, indent=2))
+        return
+    for label, value in _lines(about):
+        print(f"{label:<12} {value}".rstrip())
+    if verify:
+        print(f"{'verified':<12} every file is what was written")
+
+
+def _skipped(path: Path) -> dict[str, int]:
+    """How often each reason stands in skipped.jsonl."""
+    if not path.exists():
+        return {}
+    with path.open(encoding="utf-8") as lines:
+        return dict(Counter(json.loads(line)["reason"] for line in lines).most_common())
+
+
+def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
+    recipe, index = about["recipe"], about["index"]
+    recall = index["recall_at_10"]
+    told = (
+        "not measured"
+        if recall is None
+        else f"{recall:.4f}" + (" (exact)" if index["family"] == "flat" else " measured")
+    )
+    lines = [
+        ("index", f"{about['path']}, generation {about['generation']} of {about['created']}"),
+        ("items", f"{about['n_items']:,} from {about['source']}"),
+        (
+            "vectors",
+            f"{about['dim']} dimensions, {recipe['metric']}, {'' if recipe['normalize'] else 'not '}normalised",
+        ),
+    ]
+    if recipe["backbone"]:
+        reads = (
+            f"at {recipe['size']} px ({recipe['fit']})" if recipe["size"] else f"up to {recipe['max_tokens']} tokens"
+        )
+        pooling = recipe["pooling"] + (f" (p = {recipe['gem_p']:g})" if recipe["pooling"] == "gem" else "")
+        lines += [
+            ("backbone", f"{recipe['backbone']} {reads}, {recipe['precision']}"),
+            ("weights", f"{about['weights_origin']}, sha256 {recipe['weights_sha256'][:16]}…"),
+            ("layer", ", ".join(recipe["layers"])),
+            ("pooling", pooling),
+        ]
+    if recipe["pca"] or recipe["whiten"]:
+        lines.append(("projection", f"PCA to {recipe['pca']}" if recipe["pca"] else f"whitened to {recipe['whiten']}"))
+    lines += [
+        ("structure", f"{index['family']} ({index['reason']})"),
+        ("recall@10", told),
+        (
+            "size",
+            f"{_bytes(about['disk_bytes'])} on disk, index {index['bytes_per_vector']:g} bytes a vector",
+        ),
+        ("metadata", ", ".join(about["metadata_columns"]) or "none"),
+    ]
+    lines += (
+        [("renamed", ", ".join(f"{old} -> {new}" for old, new in about["renamed"].items()))] if about["renamed"] else []
+    )
+    lines += [("truncated", f"{about['n_truncated']:,} texts")] if about["n_truncated"] else []
+    lines.append(("left out", f"{about['n_skipped']:,} inputs"))
+    lines += [("", f"{count:,} x {reason}") for reason, count in list(about["skipped"].items())[:10]]
+    return lines
+
+
+def _bytes(n: int) -> str:
+    size = float(n)
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.3g} {unit}"
+        size /= 1024
+    return f"{size:.3g} GiB"

@@ -1,0 +1,41 @@
+"""`embedsearch layers`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Optional
+
+import typer
+
+from embedsearch.cli.app import app
+
+_EXAMPLES = """
+Examples:\n
+  embedsearch layers vgg16 --size 96\n
+  embedsearch layers minilm --json\n
+  embedsearch layers bert --weights models/my-bert\n
+"""
+
+
+@app.command(epilog=_EXAMPLES)
+def layers(
+    backbone: Annotated[str, typer.Argument(help="A torchvision name (vgg16, resnet50, ...), bert, minilm.")],
+    weights: Annotated[str, typer.Option(help="For bert: a folder or hub name.")] = "auto",
+    size: Annotated[Optional[int], typer.Option(help="Pixels of the square input. Default: the network's own.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
+) -> None:
+    """List the layers of a network: name, type, output shape, cost until there, parameters.
+
+    Shapes and GFLOP (a multiply-add counts as two) are for one picture of --size pixels, or one text
+    of 128 tokens.
+    """
+    from embedsearch.engine.networks import describe
+    from embedsearch.presenters import layers_as_text
+
+    infos, default = describe(backbone, weights=weights, size=size)
+    if as_json:
+        fields = ("name", "type", "shape", "gflop", "n_params", "n_calls")
+        rows = [{name: getattr(info, name) for name in fields} for info in infos]
+        print(json.dumps({"backbone": backbone, "default": default, "layers": rows}, indent=2))
+    else:
+        print(layers_as_text(infos, default))

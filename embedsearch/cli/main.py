@@ -1,0 +1,60 @@
+"""The entry point: runs a command and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import NoReturn
+
+import click
+import typer
+
+from embedsearch.cli.app import app
+from embedsearch.errors import EmbedSearchError, UsageError
+
+_COMMANDS = ("build", "embed", "info", "layers", "query")
+
+DONE, FAILED, WRONG_USAGE, SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def run(args: list[str] | None = None) -> NoReturn:
+    """Runs the command line and exits: 0 done, 1 failed, 2 wrong usage, 3 done with --strict but some
+    inputs were skipped, 130 interrupted."""
+    arguments = sys.argv[1:] if args is None else args
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    for name in _COMMANDS:
+        import_module(f"embedsearch.cli.{name}")
+    try:
+        # help, shown where no command is given, leaves by Exit with its own code
+        code = typer.main.get_command(app).main(arguments, prog_name="embedsearch", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        code = _told(error.format_message(), WRONG_USAGE)
+    except click.ClickException as error:
+        hint = f" (see `{error.ctx.command_path} --help`)" if isinstance(error, click.UsageError) and error.ctx else ""
+        code = _told(f"error: {error.format_message()}{hint}", WRONG_USAGE)
+    except (KeyboardInterrupt, click.Abort):
+        code = _told("interrupted; an interrupted build goes on when the same command is run again", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has what it wanted
+        code = DONE
+    except (EmbedSearchError, OSError, MemoryError) as error:
+        if debug:
+            raise
+        code = _told(f"error: {_one_line(error)}", WRONG_USAGE if isinstance(error, UsageError) else FAILED)
+    except Exception as error:
+        if debug:
+            raise
+        code = _told(f"error: {type(error).__name__}: {_one_line(error)} (run with --debug for the traceback)", FAILED)
+    sys.exit(code or DONE)
+
+
+def _told(message: str, code: int) -> int:
+    sys.stderr.write(message + "\n")
+    return code
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

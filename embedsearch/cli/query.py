@@ -1,0 +1,126 @@
+"""`embedsearch query`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from embedsearch.cli.app import app
+from embedsearch.errors import SourceError, UsageError
+from embedsearch.types import Hits, Modality
+
+if TYPE_CHECKING:
+    from embedsearch.engine.index import Index
+
+_EXAMPLES = """
+Examples:\n
+  embedsearch query indexes/photos cat.jpg dog.jpg -k 5\n
+  embedsearch query indexes/photos cat.jpg --sheet answer.png\n
+  embedsearch query indexes/faq 'how do I reset my password?'\n
+  embedsearch query indexes/goods --id 4711 --where 'price < 20' --json\n
+  cat questions.txt | embedsearch query indexes/faq - --format jsonl\n
+"""
+
+
+@app.command(epilog=_EXAMPLES)
+def query(
+    index: Annotated[Path, typer.Argument(help="Folder of the index.")],
+    inputs: Annotated[
+        Optional[list[str]],
+        typer.Argument(
+            help="Pictures (paths or URLs) or texts, as the index holds; - reads one a line from stdin.",
+            metavar="[INPUT]...",
+        ),
+    ] = None,
+    text: Annotated[Optional[list[str]], typer.Option(help="A text; may be repeated.")] = None,
+    item_id: Annotated[
+        Optional[list[str]], typer.Option("--id", help="An indexed id: what is like it? May be repeated.")
+    ] = None,
+    vector: Annotated[Optional[Path], typer.Option(help="A .npy file with one vector, or one a row.")] = None,
+    k: Annotated[int, typer.Option("-k", help="Hits a query.")] = 10,
+    where: Annotated[Optional[str], typer.Option(help="SQL condition over the metadata that hits must meet.")] = None,
+    min_score: Annotated[Optional[float], typer.Option(help="Leave out hits that score less.")] = None,
+    style: Annotated[str, typer.Option("--format", help="table, json or jsonl.")] = "table",
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    sheet: Annotated[Optional[Path], typer.Option(help="Draw queries and hits as one picture.")] = None,
+) -> None:
+    """Ask an index what is like a picture, a text, a vector, or one of its items.
+
+    The network, layer, pooling and all else come from the index itself. Many inputs are one batch.
+    """
+    style = "json" if as_json else style
+    if style not in ("table", "json", "jsonl"):
+        raise UsageError(f"format {style!r} is not known; valid: table, json, jsonl")
+    from embedsearch.engine.api import open as open_index
+
+    opened = open_index(index)
+    asked = _read_inputs(inputs or [])
+    queries: list[tuple[str, Any]] = []
+    answers: list[Hits] = []
+    if asked or text:
+        contents = [*asked, *(text or [])]
+        if text and opened.modality is not Modality.TEXT:
+            raise UsageError(f"{index} holds {opened.modality.value}s; --text asks an index of texts")
+        answers += opened.search_many(contents, k=k, where=where, min_score=min_score)
+        queries += [(content, content) for content in contents]
+    if item_id:
+        answers += opened.similar_many(item_id, k=k, where=where, min_score=min_score)
+        queries += [(name, _shown(opened, name) if sheet else None) for name in item_id]
+    if vector is not None:
+        found = _by_vectors(opened, vector, k, where, min_score)
+        answers += found
+        names = [str(vector)] if len(found) == 1 else [f"{vector}[{row}]" for row in range(len(found))]
+        queries += [(name, None) for name in names]
+    if not queries and inputs is None:
+        raise UsageError("nothing is asked; give an INPUT, --text, --id or --vector")
+    _present([label for label, _ in queries], answers, style)
+    if sheet is not None:
+        opened.save_sheet(queries, answers, sheet)
+
+
+def _read_inputs(inputs: list[str]) -> list[str]:
+    """The inputs, with - replaced by the lines of stdin that are not blank."""
+    read = []
+    for entry in inputs:
+        if entry == "-":
+            read += [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
+        else:
+            read.append(entry)
+    return read
+
+
+def _by_vectors(opened: Index, path: Path, k: int, where: str | None, min_score: float | None) -> list[Hits]:
+    import numpy as np
+
+    try:
+        x = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise SourceError(f"{path} is not a .npy file of numbers: {error}") from error
+    rows = x[None, :] if x.ndim == 1 else x
+    return [opened.search(vector=row, k=k, where=where, min_score=min_score) for row in rows]
+
+
+def _shown(opened: Index, item_id: str) -> Any:
+    """What a sheet shows of an indexed item."""
+    item = opened.item(item_id)
+    if opened.modality is Modality.IMAGE:
+        return item.uri
+    return max((str(value) for value in item.metadata.values() if isinstance(value, str)), key=len, default=item_id)
+
+
+def _present(labels: list[str], answers: list[Hits], style: str) -> None:
+    from embedsearch.presenters import answers_as_data, answers_as_text
+
+    if style == "table":
+        print(answers_as_text(labels, answers))
+        return
+    data = answers_as_data(labels, answers)
+    if style == "json":
+        print(json.dumps(data, ensure_ascii=False, indent=2))
+        return
+    for entry in data:
+        print(json.dumps(entry, ensure_ascii=False))
