@@ -13,8 +13,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from embedsearch.engine.api import build, open  # noqa: A004
+    from embedsearch.engine.building import build
     from embedsearch.engine.index import Index
+    from embedsearch.engine.opening import open  # noqa: A004
     from embedsearch.errors import EmbedSearchError
     from embedsearch.pipeline.encode import Encoder
     from embedsearch.types import Hit, Hits, Metric, Progress
@@ -29,8 +30,8 @@ _HOMES = {
     "Index": "embedsearch.engine.index",
     "Metric": "embedsearch.types",
     "Progress": "embedsearch.types",
-    "build": "embedsearch.engine.api",
-    "open": "embedsearch.engine.api",
+    "build": "embedsearch.engine.building",
+    "open": "embedsearch.engine.opening",
 }
 
 __all__ = ["EmbedSearchError", "Encoder", "Hit", "Hits", "Index", "Metric", "Progress", "build", "open"]

@@ -17,9 +17,9 @@ def l2_normalize(x: Matrix) -> Matrix:
     """Rows of `x` (float32 N x D) scaled to unit length, as a new array; a zero row stays zero."""
     # float64 sums: a row's norm then does not depend on how numpy blocks the row
     norms = np.sqrt(np.einsum("nd,nd->n", x, x, dtype=np.float64))
-    scale = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
-    scaled: Matrix = x * scale[:, None].astype(np.float32)
-    return scaled
+    # divided in float64 too: the inverse of a tiny norm would overflow float32
+    norms = norms[:, None]
+    return np.divide(x, norms, out=np.zeros(x.shape, np.float32), where=norms > 0, casting="same_kind")
 
 
 def as_matrix(x: ArrayLike, dim: int | None = None, *, what: str = "vectors") -> Matrix:
@@ -45,7 +45,9 @@ def as_matrix(x: ArrayLike, dim: int | None = None, *, what: str = "vectors") ->
 def require_finite(x: Matrix, *, what: str = "vectors") -> None:
     """Raises UsageError naming the first row of `x` (N x D) that holds NaN or infinity."""
     # one sum is far cheaper than N x D tests, and NaN or infinity always survives it
-    if np.isfinite(x.sum(dtype=np.float64)):
+    with np.errstate(invalid="ignore"):
+        total = x.sum(dtype=np.float64)
+    if np.isfinite(total):
         return
     bad = np.flatnonzero(~finite_rows(x))
     if bad.size:

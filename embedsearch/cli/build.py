@@ -97,7 +97,7 @@ def build(
     An interrupted build goes on where it was when the same command is run again; a finished one is
     brought in line with its source: new and changed inputs are extracted, vanished ones removed.
     """
-    from embedsearch.engine.api import build_with_report
+    from embedsearch.engine.building import build_with_report
 
     progress = open_progress()
     target = out or Path("indexes") / _name(source)

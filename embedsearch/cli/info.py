@@ -25,7 +25,7 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
 ) -> None:
     """Show what an index holds, how it was made, how well it finds, and what was left out and why."""
-    from embedsearch.engine.api import open as open_index
+    from embedsearch.engine.opening import open as open_index
 
     about = open_index(index, verify=verify).info()
     about["skipped"] = _skipped(index / "skipped.jsonl")

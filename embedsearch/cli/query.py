@@ -55,7 +55,7 @@ def query(
     style = "json" if as_json else style
     if style not in ("table", "json", "jsonl"):
         raise UsageError(f"format {style!r} is not known; valid: table, json, jsonl")
-    from embedsearch.engine.api import open as open_index
+    from embedsearch.engine.opening import open as open_index
 
     opened = open_index(index)
     asked = _read_inputs(inputs or [])

@@ -77,15 +77,16 @@ class FolderSource(ItemSource):
         return self._count
 
     def __iter__(self) -> Iterator[Item | Skip]:
-        return self._matches() if self._pattern else self._walk(self._path.rstrip("/") or "/", "", ())
+        return self._matches() if self._pattern else self._walk(self._path.rstrip("/") or "/")
 
     def _matches(self) -> Iterator[Item | Skip]:
         root = _fixed_prefix(self._path)
         for path, info in sorted(self._fs.glob(self._path, detail=True).items()):
-            if info["type"] != "directory":
-                yield self._file(path, path.removeprefix(root).lstrip("/"), info)
+            name = path.removeprefix(root).lstrip("/")
+            if info["type"] != "directory" and not any(part.startswith(".") for part in name.split("/")):
+                yield self._file(path, name, info)
 
-    def _walk(self, folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[Item | Skip]:
+    def _walk(self, folder: str, prefix: str = "", above: tuple[str, ...] = ()) -> Iterator[Item | Skip]:
         """Files of `folder` in the order of their names, then its folders, each the same way."""
         try:
             entries = self._list(folder)
@@ -94,6 +95,7 @@ class FolderSource(ItemSource):
                 raise SourceError(f"{self.location} cannot be listed: {error.strerror or error}") from error
             yield Skip(display_id(prefix), folder, f"folder cannot be listed: {error.strerror or error}")
             return
+        above = (*above, self._real(folder))
         folders = []
         for name, info in entries:
             if name.startswith("."):
@@ -103,11 +105,14 @@ class FolderSource(ItemSource):
             else:
                 yield self._file(info["name"], prefix + name, info)
         for name, info in folders:
-            real = os.path.realpath(info["name"]) if not self._scheme else info["name"]
-            if real in above:
+            if self._real(info["name"]) in above:
                 yield Skip(display_id(prefix + name), info["name"], "link to a folder that it lies in")
             else:
-                yield from self._walk(info["name"], f"{prefix}{name}/", (*above, real))
+                yield from self._walk(info["name"], f"{prefix}{name}/", above)
+
+    def _real(self, folder: str) -> str:
+        """`folder` itself, whatever links lead to it."""
+        return folder if self._scheme else os.path.realpath(folder)
 
     def _list(self, folder: str) -> list[tuple[str, dict[str, Any]]]:
         if self._scheme:

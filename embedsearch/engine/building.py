@@ -1,4 +1,4 @@
-"""Building and opening, as functions."""
+"""Building an index, as a function of a source and a recipe."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from embedsearch.config import Recipe, parse_enum, read_recipe
 from embedsearch.engine.index import Index
+from embedsearch.engine.opening import open as open_index
 from embedsearch.errors import SourceError, UsageError
 from embedsearch.pipeline.build import BuildReport, run_build
-from embedsearch.pipeline.search import Searcher
 from embedsearch.sources import ArraySource, ItemSource, open_source
 from embedsearch.sources.table import Columns
 from embedsearch.types import Metric, Modality, NoProgress, Progress
@@ -21,15 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 _DEFAULT_BACKBONE = {Modality.IMAGE: "vgg16", Modality.TEXT: "minilm"}
-
-
-def open(path: str | Path, *, verify: bool = False) -> Index:
-    """The index in the folder `path`.
-
-    verify: compares every file with what was committed; without it, stores above 1 GiB are compared
-    by size only. Raises ArtifactError when it is no complete index, DamagedIndexError when it is damaged.
-    """
-    return Index(Searcher.open(Path(path), verify_everything=verify))
 
 
 def build(
@@ -46,7 +37,7 @@ def build(
     An interrupted build goes on where it was; a finished one is brought in line with its source.
     """
     build_with_report(source, out, ids=ids, metadata=metadata, **options)
-    return open(out)
+    return open_index(out)
 
 
 def build_with_report(

