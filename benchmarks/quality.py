@@ -70,7 +70,13 @@ def emoji_by_the_whole_road(layer: str, pooling: str) -> float:
         for name in names:
             (chosen / name).symlink_to(folders["twitter"] / name)
         index = es.build(
-            chosen, Path(scratch) / "index", weights="packaged", layer=layer, pooling=pooling, size=SIZE, batch_size=BATCH
+            chosen,
+            Path(scratch) / "index",
+            weights="packaged",
+            layer=layer,
+            pooling=pooling,
+            size=SIZE,
+            batch_size=BATCH,
         )
         answers = index.search_many([str(folders["google"] / name) for name in names], k=1)
         return float(np.mean([hits[0].id == name for hits, name in zip(answers, names, strict=True)]))

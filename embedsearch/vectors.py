@@ -19,7 +19,9 @@ def l2_normalize(x: Matrix) -> Matrix:
     norms = np.sqrt(np.einsum("nd,nd->n", x, x, dtype=np.float64))
     # divided in float64 too: the inverse of a tiny norm would overflow float32
     norms = norms[:, None]
-    return np.divide(x, norms, out=np.zeros(x.shape, np.float32), where=norms > 0, casting="same_kind")
+    scaled: Matrix = np.zeros(x.shape, np.float32)
+    np.divide(x, norms, out=scaled, where=norms > 0, casting="same_kind")
+    return scaled
 
 
 def as_matrix(x: ArrayLike, dim: int | None = None, *, what: str = "vectors") -> Matrix:

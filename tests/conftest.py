@@ -7,9 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may depend on a model hub
+
+settings.register_profile("embedsearch", deadline=None, max_examples=50)  # machines are shared
+settings.load_profile("embedsearch")
 
 DATA = Path(__file__).parent / "data"
 SIZE = 64

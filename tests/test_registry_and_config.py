@@ -22,7 +22,7 @@ def test_every_registered_name_imports(registry):
 
 
 def test_an_unknown_name_says_what_is_near():
-    with pytest.raises(UnknownNameError, match="did you mean .*'vgg16'"):
+    with pytest.raises(UnknownNameError, match=r"did you mean .*'vgg16'"):
         BACKBONES.get("vgg61")
     with pytest.raises(UnknownNameError, match="valid: cls, gem, max, mean"):
         POOLING.get("xyz")

@@ -1,5 +1,6 @@
 import json
 from datetime import date
+from itertools import chain
 
 import fsspec
 import numpy as np
@@ -84,7 +85,7 @@ def test_shards_partition_the_ids(tmp_path_factory, n):
     path.write_text("".join(f"line {i}\n" for i in range(13)))
     source = open_source(str(path))
     parts = [[entry.id for entry in source.shard(i, n)] for i in range(n)]
-    assert sorted(sum(parts, []), key=int) == ids(source)
+    assert sorted(chain.from_iterable(parts), key=int) == ids(source)
     assert all(part == sorted(part, key=int) for part in parts)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from embedsearch.backbones.probe import probe
 from embedsearch.backbones.tap import run_to
 from embedsearch.errors import UsageError, WeightsError, unknown
 from embedsearch.types import Features, LayerInfo, Modality
@@ -114,11 +113,6 @@ class Backbone(ABC):
         """Names of the parameters and buffers for which no weights were loaded."""
         tensors = [*self._module.named_parameters(), *self._module.named_buffers()]
         return [name for name, tensor in tensors if tensor.is_meta]
-
-
-def infos_of(module: nn.Module, kwargs: Mapping[str, Any]) -> list[LayerInfo]:
-    """The layers of a module that lies on the meta device, in evaluation mode."""
-    return probe(module.eval(), kwargs)
 
 
 def _device(name: str) -> torch.device:

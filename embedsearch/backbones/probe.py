@@ -13,12 +13,17 @@ from embedsearch.backbones.tap import first_tensor
 from embedsearch.errors import UsageError
 from embedsearch.types import LayerInfo
 
+# a batch of two tells outputs that belong to items from those that belong to the network (position biases)
+PROBE_BATCH = 2
+
 
 def probe(module: nn.Module, kwargs: Mapping[str, Any]) -> list[LayerInfo]:
-    """Every named layer that answers with a tensor, in the order in which they answer last.
+    """Every named layer that answers with a tensor a row of which belongs to an item, in the order in
+    which they answer last.
 
-    module and kwargs: on the meta device, a batch of one. A multiply-add counts as two operations.
+    module and kwargs: on the meta device, a batch of PROBE_BATCH. A multiply-add counts as two operations.
     """
+    module.eval()
     infos: dict[str, LayerInfo] = {}
     handles = []
     counter = FlopCounterMode(display=False)
@@ -28,15 +33,17 @@ def probe(module: nn.Module, kwargs: Mapping[str, Any]) -> list[LayerInfo]:
 
         def hook(_module: nn.Module, _args: Any, output: Any) -> None:
             try:
-                shape = tuple(first_tensor(output).shape[1:])
+                shape = tuple(first_tensor(output).shape)
             except UsageError:
+                return
+            if shape[:1] != (PROBE_BATCH,):
                 return
             before = infos.pop(name, None)
             infos[name] = LayerInfo(
                 name=name,
                 type=type(layer).__name__,
-                shape=shape,
-                gflop=counter.get_total_flops() / 1e9,
+                shape=shape[1:],
+                gflop=counter.get_total_flops() / PROBE_BATCH / 1e9,
                 n_params=n_params,
                 n_calls=1 if before is None else before.n_calls + 1,
             )

@@ -13,8 +13,9 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from embedsearch.backbones.base import Backbone, infos_of
+from embedsearch.backbones.base import Backbone
 from embedsearch.backbones.hub import model_folder, weight_files
+from embedsearch.backbones.probe import PROBE_BATCH, probe
 from embedsearch.backbones.weights import sha256_of
 from embedsearch.errors import ContradictionError, UsageError, WeightsError
 from embedsearch.types import Features, LayerInfo, Modality
@@ -114,8 +115,8 @@ class TransformerBackbone(Backbone):
 def _layers(config: Any) -> list[LayerInfo]:
     with torch.device("meta"):
         skeleton = AutoModel.from_config(config)
-        ids = torch.ones((1, min(_PROBE_TOKENS, _positions(config))), dtype=torch.long)
-    return infos_of(skeleton, {"input_ids": ids})
+        ids = torch.ones((PROBE_BATCH, min(_PROBE_TOKENS, _positions(config))), dtype=torch.long)
+    return probe(skeleton, {"input_ids": ids})
 
 
 def _default_layer(infos: list[LayerInfo]) -> str:

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 import torchvision.models as models
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
-from embedsearch.backbones.base import Backbone, infos_of
+from embedsearch.backbones.base import Backbone
+from embedsearch.backbones.probe import PROBE_BATCH, probe
 from embedsearch.backbones.vision_weights import vision_weights
 from embedsearch.backbones.weights import assign_weights
 from embedsearch.errors import UsageError
@@ -20,6 +22,7 @@ from embedsearch.types import Features, LayerInfo, Modality
 # the flags with which torchvision builds these two when it loads its own weights
 _WITH_WEIGHTS = {"transform_input": True, "aux_logits": True, "init_weights": False}
 _BUILD: dict[str, dict[str, Any]] = {"inception_v3": _WITH_WEIGHTS, "googlenet": _WITH_WEIGHTS}
+_TOPS = ("avgpool", "classifier", "dropout", "fc", "heads", "head")  # what networks call what follows their maps
 _CONVNEXT_INSIDE = re.compile(r"features\.\d+\.\d+\.block\.[1-5]")
 
 
@@ -96,25 +99,32 @@ def _skeleton(name: str, size: int | None) -> tuple[nn.Module, list[LayerInfo], 
     It takes no memory and draws no random numbers for weights that are replaced anyway.
     """
     side = size or int(models.get_model_weights(name).DEFAULT.transforms().crop_size[0])
-    with torch.device("meta"):
-        module = models.get_model(name, weights=None, **_BUILD.get(name, {}))
-        picture = torch.empty(1, 3, side, side)
+    options = {"image_size": side} if name.startswith("vit_") else _BUILD.get(name, {})
     try:
-        return module, infos_of(module, {"x": picture}), side
+        with _ParametersOnMeta():
+            module = models.get_model(name, weights=None, **options).to("meta")
+        return module, probe(module, {"x": torch.empty(PROBE_BATCH, 3, side, side, device="meta")}), side
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"{name} cannot read pictures of {side} px: {reason}") from error
 
 
+class _ParametersOnMeta(TorchFunctionMode):
+    """Puts new parameters on the meta device, and leaves alone the small tensors that builders compute with."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if function is torch.empty:
+            kwargs["device"] = "meta"
+        return function(*args, **kwargs)
+
+
 def _default_layer(name: str, infos: list[LayerInfo]) -> str:
     """VGG: the last layer of block 4, which finds like pictures better than the usual last one
-    (docs/quality.md). Others: the last map or tokens before the classifier."""
+    (docs/quality.md). Others: the last map or tokens before the pooling and the classifier."""
     if name.startswith("vgg"):
         fourth_pool = [info.name for info in infos if info.type == "MaxPool2d"][3]
         return f"features.{int(fourth_pool.rpartition('.')[2]) - 1}"
-    spatial = [
-        info.name
-        for info in infos
-        if not info.name.startswith("classifier") and int(np.prod(info.shape)) > max(info.shape)
-    ]
-    return spatial[-1]
+    return [info.name for info in infos if len(info.shape) >= 2 and not info.name.startswith(_TOPS)][-1]

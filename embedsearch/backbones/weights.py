@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,15 @@ State = dict[str, torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A state dict, the sha256 of the file(s) it was read from, and where that was."""
+    """A state dict, the sha256 of the file(s) it was read from, and where that was.
+
+    metadata: the versions that torch stores beside a state dict, or None.
+    """
 
     state: State
     sha256: str
     origin: str
+    metadata: Any = None
 
 
 def sha256_of(paths: Iterable[Path]) -> str:
@@ -63,7 +68,8 @@ def read_weights(path: Path) -> Weights:
         if type(error).__module__.startswith("safetensors"):
             raise WeightsError(f"weights {path} are no safetensors file: {error}") from error
         raise
-    return Weights(_state_dict(state, path), sha256_of([path]), str(path))
+    tensors = _state_dict(state, path)
+    return Weights(tensors, sha256_of([path]), str(path), getattr(tensors, "_metadata", None))
 
 
 def assign_weights(module: nn.Module, weights: Weights) -> None:
@@ -79,10 +85,12 @@ def assign_weights(module: nn.Module, weights: Weights) -> None:
             f"weights {weights.origin} do not belong to this network: "
             f"it needs e.g. {next(iter(wanted))!r}, they hold e.g. {next(iter(weights.state), 'nothing')!r}"
         )
-    fitting = {
-        name: tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16, torch.float64) else tensor
+    fitting = OrderedDict(
+        (name, tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16, torch.float64) else tensor)
         for name, tensor in fitting.items()
-    }
+    )
+    # versions of the layers' formats, which safetensors does not keep; some networks read them
+    fitting._metadata = weights.metadata or module.state_dict()._metadata  # type: ignore[attr-defined]
     module.load_state_dict(fitting, strict=False, assign=True)
 
 
@@ -98,8 +106,9 @@ def _state_dict(checkpoint: Any, path: Path) -> State:
             checkpoint = checkpoint[key]
     if not isinstance(checkpoint, Mapping):
         raise WeightsError(f"weights {path} hold {type(checkpoint).__name__}, not a state dict")
-    state = {str(name): tensor for name, tensor in checkpoint.items() if isinstance(tensor, torch.Tensor)}
+    state = OrderedDict((str(name), value) for name, value in checkpoint.items() if isinstance(value, torch.Tensor))
     prefix = "module."  # left by DataParallel
     if state and all(name.startswith(prefix) for name in state):
-        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+        return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    state._metadata = getattr(checkpoint, "_metadata", None)  # type: ignore[attr-defined]
     return state

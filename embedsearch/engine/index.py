@@ -100,8 +100,8 @@ class Index:
     ) -> tuple[NDArray[np.object_], NDArray[np.float32]]:
         """The fast road: ids (str) and scores (float32), both N x min(k, items to be found), best first.
 
-        x: float32 N x D (or D, as one row). where: as in `search`. Where an approximate index found fewer, the id is None and
-        the score NaN. Raises UsageError for another width, NaN, or k < 1.
+        x: float32 N x D (or D, as one row). where: as in `search`. Where an approximate index found
+        fewer, the id is None and the score NaN. Raises UsageError for another width, NaN, or k < 1.
         """
         rows, scores = self._searcher.search(as_matrix(x, self.dim), k, where)
         if rows.size and rows.min() < 0:

@@ -1,0 +1,114 @@
+"""The contract of every registered index family, against brute force."""
+
+import threading
+
+import numpy as np
+import oracle
+import pytest
+
+from embedsearch.errors import DamagedIndexError, UnknownNameError
+from embedsearch.index import choose_index
+from embedsearch.index.choose import FLAT_MAX_VALUES
+from embedsearch.registry import INDEXES
+from embedsearch.types import Metric
+from embedsearch.vectors import l2_normalize
+
+METRICS = list(Metric)
+FAMILIES = list(INDEXES)
+
+
+def make(family, metric, xb):
+    choice = choose_index(family, *xb.shape)
+    index = INDEXES.get(family).create(xb.shape[1], metric, choice.build)
+    for start in range(0, len(xb), 100):
+        index.add(xb[start : start + 100])
+    return index, choice
+
+
+def prepared(metric, x):
+    return l2_normalize(x) if metric is Metric.COSINE else x
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_answers_agree_with_brute_force(family, metric, clusters):
+    xb, xq = prepared(metric, clusters), prepared(metric, clusters[:40] + 0.01)
+    index, choice = make(family, metric, xb)
+    assert len(index) == 600 and index.dim == 24 and index.metric is metric
+    scores, rows = index.search(xq, 10, choice.search)
+    assert scores.dtype == np.float32 and rows.dtype == np.int64
+    if index.exact:
+        oracle.assert_is_best(rows, scores, xq, xb, metric, 10)
+    else:
+        truth = oracle.scores_of(xq, xb, metric)
+        np.testing.assert_allclose(np.take_along_axis(truth, rows, axis=1), scores, rtol=1e-4, atol=1e-3)
+        best = np.argsort(truth if metric is Metric.L2 else -truth, axis=1)[:, :10]
+        found = np.mean([len(set(r) & set(b)) / 10 for r, b in zip(rows, best, strict=True)])
+        # a graph walked by inner product is no metric space, so it may miss a little
+        assert found >= (0.9 if metric is Metric.IP else 0.99)
+
+
+@pytest.mark.parametrize("n_allowed", [1, 3, 30, 59, 300, 599])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_only_allowed_rows_answer(family, n_allowed, clusters, rng):
+    xb = l2_normalize(clusters)
+    index, choice = make(family, Metric.COSINE, xb)
+    allowed = np.zeros(600, bool)
+    allowed[rng.choice(600, n_allowed, replace=False)] = True
+    k = min(5, n_allowed)
+    scores, rows = index.search(xb[:20], k, choice.search, allowed)
+    oracle.assert_is_best(rows, scores, xb[:20], xb, "cosine", k, allowed)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_saved_and_loaded_it_answers_the_same(family, clusters, tmp_path):
+    index, choice = make(family, Metric.L2, clusters)
+    index.save(tmp_path / "x.faiss")
+    loaded = INDEXES.get(family).load(tmp_path / "x.faiss", Metric.L2)
+    for ours, theirs in zip(
+        index.search(clusters[:9], 4, choice.search), loaded.search(clusters[:9], 4, choice.search), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(DamagedIndexError, match="not cosine"):
+        INDEXES.get(family).load(tmp_path / "x.faiss", Metric.COSINE)
+    (tmp_path / "x.faiss").write_bytes(b"nonsense")
+    with pytest.raises(DamagedIndexError):
+        INDEXES.get(family).load(tmp_path / "x.faiss", Metric.L2)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_rows_can_be_asked_for(family, clusters):
+    xb = clusters[:50]
+    index, choice = make(family, Metric.L2, xb)
+    _, rows = index.search(xb[:3], 50, choice.search)
+    assert all(sorted(answers) == list(range(50)) for answers in rows.tolist())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_many_threads_search_one_index(family, clusters):
+    index, choice = make(family, Metric.L2, clusters)
+    expected = index.search(clusters[:30], 5, choice.search)[1]
+    wrong = []
+
+    def ask(width):
+        for _ in range(20):
+            rows = index.search(clusters[:30], 5, {**choice.search, "ef_search": width})[1]
+            if width >= 128 and not np.array_equal(rows, expected):
+                wrong.append(width)
+
+    threads = [threading.Thread(target=ask, args=(width,)) for width in (5, 128, 16, 128)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_the_choice_is_a_pure_function_of_size():
+    assert choose_index("auto", 1000, 512).family == "flat"
+    assert choose_index("auto", FLAT_MAX_VALUES // 100, 100).family == "flat"
+    large = choose_index("auto", FLAT_MAX_VALUES // 100 + 1, 100)
+    assert large.family == "hnsw" and "50,000,100 values" in large.reason and large.search["ef_search"] > 10
+    assert choose_index("hnsw", 3, 4).reason == "asked for"
+    with pytest.raises(UnknownNameError, match="auto, flat, hnsw"):
+        choose_index("tree", 1, 1)
