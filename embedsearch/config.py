@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypedDict, TypeVar
 
 from embedsearch.errors import UsageError
 from embedsearch.types import Metric, Modality
@@ -97,6 +98,28 @@ class Recipe:
     def identity(self) -> Recipe:
         """The recipe without what does not change a vector: where the weights were asked from."""
         return replace(self, weights="")
+
+
+class RecipeFields(TypedDict, total=False):
+    """The fields of a recipe as keyword arguments; None leaves a field to its default.
+
+    layer: one name or several. The rest: see `Recipe`.
+    """
+
+    backbone: str | None
+    weights: str | None
+    layer: str | Sequence[str] | None
+    pooling: str | None
+    gem_p: float | None
+    size: int | None
+    fit: str | None
+    max_tokens: int | None
+    pca: int | None
+    whiten: int | None
+    metric: str | None
+    normalize: bool | None
+    precision: str | None
+    modality: str | None
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def test_pca_and_whitening_of_vectors(clusters, tmp_path):
     fitted = Postprocess(projection=fit_projection(l2_normalize(clusters), 4, whiten=True))
     assert index.dim == 4
     np.testing.assert_allclose(index.vectors(index.ids), fitted(clusters), atol=1e-5)
-    with pytest.raises(UsageError, match="--pca 25: .*at most 24"):
+    with pytest.raises(UsageError, match=r"pca 25: .*at most 24"):
         es.build(clusters, tmp_path / "y", pca=25)
 
 

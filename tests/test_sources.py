@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedsearch.errors import SourceError, UsageError
-from embedsearch.sources import ArraySource, open_source
+from embedsearch.sources import ArraySource, Columns, open_source
 from embedsearch.sources.columns import TextColumn
-from embedsearch.sources.table import Columns
 from embedsearch.types import Item, Modality, Skip
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
-from embedsearch.config import Recipe, parse_enum, read_recipe
+from embedsearch.config import Recipe, RecipeFields, parse_enum, read_recipe
 from embedsearch.engine.index import Index
 from embedsearch.engine.opening import open as open_index
 from embedsearch.errors import SourceError, UsageError
 from embedsearch.pipeline.build import BuildReport, run_build
-from embedsearch.sources import ArraySource, ItemSource, open_source
-from embedsearch.sources.table import Columns
+from embedsearch.pipeline.fit import check_width
+from embedsearch.sources import ArraySource, Columns, ItemSource, open_source
 from embedsearch.types import Metric, Modality, NoProgress, Progress
 
 if TYPE_CHECKING:
@@ -20,23 +20,18 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import ArrayLike
 
+    Metadata: TypeAlias = pa.Table | pandas.DataFrame | Mapping[str, Any] | None
+
 _DEFAULT_BACKBONE = {Modality.IMAGE: "vgg16", Modality.TEXT: "minilm"}
+_ONLY_FOR_ENCODERS = ("backbone", "weights", "layers", "pooling", "gem_p", "size", "fit", "max_tokens", "precision")
 
 
-def build(
-    source: str | Path | ArrayLike,
-    out: str | Path,
-    *,
-    ids: Sequence[Any] | None = None,
-    metadata: pa.Table | pandas.DataFrame | Mapping[str, Any] | None = None,
-    **options: Any,
-) -> Index:
+def build(source: str | Path | ArrayLike, out: str | Path, **options: Any) -> Index:
     """Builds an index and opens it; see `build_with_report` for the options.
 
-    source: a path, glob or URL, or a matrix N x D of vectors with `ids` and `metadata` beside it.
     An interrupted build goes on where it was; a finished one is brought in line with its source.
     """
-    build_with_report(source, out, ids=ids, metadata=metadata, **options)
+    build_with_report(source, out, **options)
     return open_index(out)
 
 
@@ -45,22 +40,8 @@ def build_with_report(
     out: str | Path,
     *,
     ids: Sequence[Any] | None = None,
-    metadata: pa.Table | pandas.DataFrame | Mapping[str, Any] | None = None,
+    metadata: Metadata = None,
     recipe: str | Path | Mapping[str, Any] | None = None,
-    backbone: str | None = None,
-    weights: str | None = None,
-    layer: str | Sequence[str] | None = None,
-    pooling: str | None = None,
-    gem_p: float | None = None,
-    size: int | None = None,
-    fit: str | None = None,
-    max_tokens: int | None = None,
-    pca: int | None = None,
-    whiten: int | None = None,
-    metric: str | None = None,
-    normalize: bool | None = None,
-    precision: str | None = None,
-    modality: str | None = None,
     id_column: str | None = None,
     text_column: str | None = None,
     image_column: str | None = None,
@@ -70,55 +51,52 @@ def build_with_report(
     workers: int | None = None,
     restart: bool = False,
     progress: Progress | None = None,
+    **fields: Unpack[RecipeFields],
 ) -> BuildReport:
     """Builds an index and says what was done.
 
-    recipe: a file or mapping of recipe fields; the options from backbone to modality override its
-    fields, and are explained at `Encoder` and `Recipe`. index: "auto", "flat" or "hnsw". restart:
+    source: a path, glob or URL, or a matrix N x D of vectors with `ids` and `metadata` beside it. fields:
+    of the recipe (backbone, layer, pooling, ...), see `config.Recipe`; they override those in `recipe`, a
+    file or mapping. index: "auto", "flat" or "hnsw". batch_size, device, workers: see `Encoder`. restart:
     throws away an unfinished build, or replaces an index of another recipe. progress: is told of stages.
+    Raises EmbedSearchError of all kinds; an index that was there stays as it was.
     """
-    fields: dict[str, Any] = dict(recipe) if isinstance(recipe, Mapping) else {}
-    if isinstance(recipe, str | Path):
-        fields = read_recipe(Path(recipe))
-    asked = {
-        "backbone": backbone,
-        "weights": weights,
-        "layers": None if layer is None else [layer] if isinstance(layer, str) else list(layer),
-        "pooling": pooling,
-        "gem_p": gem_p,
-        "size": size,
-        "fit": fit,
-        "max_tokens": max_tokens,
-        "pca": pca,
-        "whiten": whiten,
-        "metric": metric,
-        "normalize": normalize,
-        "precision": None if precision == "auto" else precision,
-        "modality": modality,
-    }
-    fields |= {name: value for name, value in asked.items() if value is not None}
+    asked = {**_fields_of(recipe), **_without_unset(fields)}
     columns = Columns(id_column, text_column, image_column)
-    opened = _open(source, ids, metadata, fields.get("modality"), columns)
-    known_encoder_fields = {"backbone", "weights", "layers", "pooling", "gem_p", "size", "fit", "max_tokens"}
+    opened = _open(source, ids, metadata, asked.get("modality"), columns)
+    silent = progress or NoProgress()
     if isinstance(opened, ArraySource):
-        useless = sorted(name for name in known_encoder_fields if name in fields)
-        if useless:
-            raise UsageError(f"{useless[0]!r} is for pictures and texts; these are vectors already")
-    request = _request(opened.modality, fields)
-    encoder = None
-    if not isinstance(opened, ArraySource):
-        from embedsearch.pipeline.encode import Encoder
+        request = _vector_recipe(asked)
+        check_width(request, opened.dim)
+        return run_build(opened, Path(out), request, None, index=index, restart=restart, progress=silent)
+    from embedsearch.pipeline.encode import Encoder
 
-        encoder = Encoder.from_recipe(request, device=device, batch_size=batch_size, workers=workers)
-        if encoder.recipe.modality is not opened.modality:
-            raise UsageError(
-                f"backbone {request.backbone!r} reads {encoder.recipe.modality.value}s, "
-                f"{opened.location} holds {opened.modality.value}s; name another with --backbone"
-            )
-        request = encoder.recipe
-    return run_build(
-        opened, Path(out), request, encoder, index=index, restart=restart, progress=progress or NoProgress()
-    )
+    request = _encoder_recipe(opened.modality, asked)
+    encoder = Encoder.from_recipe(request, device=device, batch_size=batch_size, workers=workers)
+    if encoder.recipe.modality is not opened.modality:
+        raise UsageError(
+            f"backbone {request.backbone!r} reads {encoder.recipe.modality.value}s, "
+            f"{opened.location} holds {opened.modality.value}s; name another with --backbone"
+        )
+    check_width(encoder.recipe, encoder.pooled_dim)
+    return run_build(opened, Path(out), encoder.recipe, encoder, index=index, restart=restart, progress=silent)
+
+
+def _fields_of(recipe: str | Path | Mapping[str, Any] | None) -> dict[str, Any]:
+    if recipe is None:
+        return {}
+    return dict(recipe) if isinstance(recipe, Mapping) else read_recipe(Path(recipe))
+
+
+def _without_unset(fields: RecipeFields) -> dict[str, Any]:
+    """Recipe fields as `Recipe` names them, without those that were left to their defaults."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    if "layer" in given:
+        layer = given.pop("layer")
+        given["layers"] = [layer] if isinstance(layer, str) else list(layer)  # type: ignore[call-overload]
+    if given.get("precision") == "auto":
+        del given["precision"]
+    return given
 
 
 def _open(
@@ -135,13 +113,15 @@ def _open(
     return opened
 
 
-def _request(modality: Modality, fields: dict[str, Any]) -> Recipe:
-    """The recipe as asked for, with the defaults of its modality."""
-    fields = {**fields, "modality": modality.value}
-    is_vector = modality is Modality.VECTOR
-    if not is_vector:
-        fields.setdefault("backbone", _DEFAULT_BACKBONE[modality])
-    cosine = parse_enum(Metric, fields.get("metric", "cosine"), "metric") is Metric.COSINE
-    # lengths of given vectors mean something under ip and l2; those of pooled activations do not
-    fields.setdefault("normalize", cosine or not is_vector)
-    return Recipe.from_dict(fields)
+def _encoder_recipe(modality: Modality, fields: dict[str, Any]) -> Recipe:
+    # unit length is the default under every metric: lengths of pooled activations mean little
+    return Recipe.from_dict({"backbone": _DEFAULT_BACKBONE[modality], **fields, "modality": modality.value})
+
+
+def _vector_recipe(fields: dict[str, Any]) -> Recipe:
+    useless = [name for name in _ONLY_FOR_ENCODERS if name in fields]
+    if useless:
+        raise UsageError(f"{useless[0]!r} is for pictures and texts; these are vectors already")
+    metric = parse_enum(Metric, fields.get("metric", "cosine"), "metric")
+    # lengths of given vectors mean something under ip and l2
+    return Recipe.from_dict({"normalize": metric is Metric.COSINE, **fields, "modality": "vector"})

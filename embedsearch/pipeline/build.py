@@ -96,7 +96,7 @@ def _extract(
         gone = list(ledger.unmet())
     if gone:
         writer.delete(gone)
-    state.items_are_fresh = state.fits or writer.is_empty
+    state.wrote(writer)
     report.n_removed, report.n_skipped, report.reasons = len(gone), skips.n, dict(skips.reasons)
     report.n_items = 0 if writer.is_empty else len(writer.open())
     return report

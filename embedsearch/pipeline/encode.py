@@ -166,8 +166,12 @@ class Encoder:
     @property
     def dim(self) -> int:
         """Dimensions of a vector."""
-        if self.postprocess.projection is not None:
-            return int(self.postprocess.projection.matrix.shape[1])
+        projection = self.postprocess.projection
+        return self.pooled_dim if projection is None else int(projection.matrix.shape[1])
+
+    @property
+    def pooled_dim(self) -> int:
+        """Dimensions of a pooled vector, before any projection."""
         return sum(self._backbone.n_channels(layer) for layer in self.recipe.layers)
 
     def pooled(self, contents: Sequence[Any]) -> Encoded:
@@ -187,7 +191,7 @@ class Encoder:
                 vectors = np.empty((len(prepared), x.shape[1]), np.float32)
             vectors[rows] = x
         return Encoded(
-            vectors=np.empty((0, self.dim), np.float32) if vectors is None else vectors,
+            vectors=np.empty((0, self.pooled_dim), np.float32) if vectors is None else vectors,
             kept=kept,
             hashes=[digest for _, digest in values],
             truncated=[self._backbone.is_cut(item) for item in prepared],

@@ -25,5 +25,14 @@ def fit_on_store(store: ItemStore, recipe: Recipe) -> Projection:
     try:
         return fit_projection(store.vectors_at(rows), int(recipe.out_dim or 0), whiten=recipe.whiten is not None)
     except UsageError as error:
-        option = "whiten" if recipe.whiten is not None else "pca"
-        raise UsageError(f"--{option} {recipe.out_dim}: {error} (and --restart)") from error
+        raise UsageError(f"{_asked(recipe)}: {error}; what was extracted is kept") from error
+
+
+def check_width(recipe: Recipe, width: int) -> None:
+    """Raises UsageError when the recipe asks for more dimensions than vectors of `width` have."""
+    if recipe.out_dim is not None and recipe.out_dim > width:
+        raise UsageError(f"{_asked(recipe)}: the vectors have {width} dimensions; use at most {width}")
+
+
+def _asked(recipe: Recipe) -> str:
+    return f"whiten {recipe.whiten}" if recipe.whiten is not None else f"pca {recipe.pca}"

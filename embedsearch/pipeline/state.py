@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -38,6 +38,13 @@ class BuildState:
         """True when this build has to fit a projection after it has extracted."""
         return self.recipe.needs_fit and self.projection is None
 
+    def wrote(self, writer: StoreWriter) -> None:
+        """Notes that extraction is over: what `writer` holds is not fresh any more."""
+        if self.fits:
+            self.pooled_is_fresh = writer.is_empty
+        else:
+            self.items_are_fresh = writer.is_empty
+
     def writer(self, layout: Layout, metadata: pa.Schema) -> StoreWriter:
         """The dataset that extraction writes to."""
         if self.fits:
@@ -66,7 +73,12 @@ def open_state(layout: Layout, recipe: Recipe, source: ItemSource | ArraySource,
     if restart or (pending is None and manifest is None):
         return _begin(layout, recipe, source, manifest)
     if pending is not None:
-        _require_same(layout, recipe, source, pending.recipe, pending.source, "an unfinished build")
+        # pooled vectors serve any projection, so another one may be asked for without extracting again
+        other = pending.recipe
+        if recipe.needs_fit and other.needs_fit:
+            other = replace(other, pca=recipe.pca, whiten=recipe.whiten)
+        _require_same(layout, recipe, source, other, pending.source, "an unfinished build")
+        replace(pending, recipe=recipe).write(layout)
         items_are_fresh = recipe.needs_fit or latest_version(layout.items) <= pending.base_version
         pooled_is_fresh = latest_version(layout.pooled) == 0
         return BuildState(recipe, manifest, None, pending.generation, items_are_fresh, pooled_is_fresh, True)

@@ -1,8 +1,8 @@
 """Where items come from: folders, globs, files of texts, tables, matrices; local or on any fsspec URL."""
 
 from embedsearch.sources.arrays import ArraySource
-from embedsearch.sources.base import ItemSource
+from embedsearch.sources.base import Columns, ItemSource
 from embedsearch.sources.files import read_bytes
 from embedsearch.sources.opening import open_source
 
-__all__ = ["ArraySource", "ItemSource", "open_source", "read_bytes"]
+__all__ = ["ArraySource", "Columns", "ItemSource", "open_source", "read_bytes"]

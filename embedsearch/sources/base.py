@@ -5,11 +5,21 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 
 import pyarrow as pa
 
 from embedsearch.types import STORE_COLUMNS, Item, Modality, Skip
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The names of the columns that are not metadata; None takes `id`, `text`, `image` where they exist."""
+
+    id: str | None = None
+    text: str | None = None
+    image: str | None = None
 
 
 class ItemSource(ABC):

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from embedsearch.errors import SourceError, UsageError
 from embedsearch.sources.arrays import ArraySource
-from embedsearch.sources.base import ItemSource
+from embedsearch.sources.base import Columns, ItemSource
 from embedsearch.sources.files import filesystem, is_url
 from embedsearch.sources.folder import IMAGE_SUFFIXES, TEXT_SUFFIXES, FolderSource
 from embedsearch.sources.lines import LinesSource
 from embedsearch.types import Modality
-
-if TYPE_CHECKING:
-    from embedsearch.sources.table import Columns
 
 _TABLES = frozenset((".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq"))
 _READABLE = "a folder, a glob, FILE.txt, FILE.csv, FILE.jsonl, FILE.parquet or FILE.npy"
@@ -41,7 +37,7 @@ def open_source(
         if suffix == ".npy":
             return ArraySource.from_file(location)
         if suffix in _TABLES:
-            from embedsearch.sources.table import Columns, open_table
+            from embedsearch.sources.table import open_table
 
             return open_table(location, suffix, columns or Columns(), modality)
         if suffix in TEXT_SUFFIXES and modality is not Modality.IMAGE:

@@ -9,18 +9,9 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from embedsearch.errors import UsageError
-from embedsearch.sources.base import ItemSource, free_name, text_hash
+from embedsearch.sources.base import Columns, ItemSource, free_name, text_hash
 from embedsearch.sources.files import is_url
 from embedsearch.types import Item, Modality, Skip
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """The names of the columns that are not metadata; None takes `id`, `text`, `image` where they exist."""
-
-    id: str | None = None
-    text: str | None = None
-    image: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,306 @@
+"""Building end to end on real pictures and texts: what comes out, and what is done with bad input."""
+
+import errno
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pictures
+import pytest
+
+import embedsearch as es
+from embedsearch.artifact import Layout, write_lock
+from embedsearch.engine.building import build_with_report
+from embedsearch.errors import (
+    ArtifactError,
+    ContradictionError,
+    EmbedSearchError,
+    LockedError,
+    SourceError,
+    UnfinishedBuildError,
+    UsageError,
+)
+from embedsearch.store import StoreWriter
+
+VGG = {"weights": "packaged", "size": 64}
+
+
+@pytest.fixture
+def folder(tmp_path, emoji):
+    root = tmp_path / "pictures"
+    root.mkdir()
+    for path in emoji["twitter"][:10]:
+        shutil.copy(path, root)
+    return root
+
+
+def skipped(out):
+    return {entry["id"]: entry["reason"] for entry in map(json.loads, (out / "skipped.jsonl").read_text().splitlines())}
+
+
+def test_pictures_end_to_end(folder, tmp_path, emoji, image_encoder):
+    out = tmp_path / "index"
+    index = es.build(folder, out, **VGG)
+    paths = sorted(folder.iterdir())
+    assert index.ids == [path.name for path in paths]
+    np.testing.assert_allclose(index.vectors(index.ids), image_encoder.encode(paths), atol=1e-6)
+    hits = es.open(out).search(paths[3], k=3)
+    assert hits[0].id == paths[3].name and hits[0].score == pytest.approx(1, abs=1e-5)
+    assert hits[0].uri == str(paths[3])
+    info = index.info()
+    assert info["recipe"]["layers"] == ["features.22"] and len(info["recipe"]["weights_sha256"]) == 64
+    assert info["n_items"] == 10 and info["dim"] == 512 and info["metadata_columns"] == []
+    assert not {path.name for path in out.iterdir()} & {"build.json", "skipped.jsonl.partial", "manifest.json.tmp"}
+
+
+def test_texts_end_to_end(tmp_path, text_encoder):
+    path = tmp_path / "t.jsonl"
+    rows = [{"id": f"q{i}", "text": text, "n": i} for i, text in enumerate(["my card is lost", "what is the fee", " "])]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    index = es.build(path, tmp_path / "index")
+    assert index.ids == ["q0", "q1"] and skipped(tmp_path / "index") == {"q2": "empty text"}
+    many = index.search_many(["I cannot find my card", "how much does it cost"], k=1)
+    assert [hits[0].id for hits in many] == ["q0", "q1"]
+    assert many[1][0].metadata == {"text": "what is the fee", "n": 1}
+    np.testing.assert_allclose(index.vectors(["q1"]), text_encoder.encode(["what is the fee"]), atol=1e-6)
+    with pytest.raises(EmbedSearchError, match="input 0: a text is needed"):
+        index.search(np.zeros((4, 4, 3), np.uint8))
+
+
+def test_every_awkward_picture_is_indexed_rightly_or_told(tmp_path):
+    root = tmp_path / "p"
+    root.mkdir()
+    readable = {
+        "rgba.png": pictures.transparent("RGBA"), "la.png": pictures.transparent("LA"),
+        "pa.png": pictures.transparent("P"), "cmyk.jpg": pictures.cmyk(), "grey16.png": pictures.grey16(),
+        "moving.gif": pictures.animated(), "turned.jpg": pictures.rotated(), "huge.png": pictures.huge(),
+    }  # fmt: skip
+    unreadable = {
+        "empty.jpg": b"", "cut.jpg": pictures.truncated(), "zero.png": pictures.zero_size(), "text.png": b"no picture",
+    }  # fmt: skip
+    for name, data in {**readable, **unreadable, "notes.txt": b"x"}.items():
+        (root / name).write_bytes(data)
+    report = build_with_report(root, tmp_path / "index", **VGG)
+    index = es.open(tmp_path / "index")
+    assert set(index.ids) == set(readable) and report.n_items == len(readable)
+    assert set(skipped(tmp_path / "index")) == {*unreadable, "notes.txt"}
+    assert report.n_skipped == index.info()["n_skipped"] == 5 == sum(report.reasons.values())
+    from PIL import Image
+
+    red = Image.new("RGB", (40, 20), "red")
+    red.paste("white", (20, 0, 40, 20))
+    assert index.search(red, k=1)[0].score == pytest.approx(
+        index.search(pictures.transparent("RGBA"), k=1)[0].score, abs=1e-4
+    )
+    assert index.search(Image.new("RGB", (40, 20), "red"), k=2)[0].id == "moving.gif"
+
+
+def test_awkward_texts(tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_bytes(b"fine\n\n\xff\xfe\n" + b"long " * 100_000 + b"\n   \nfine too\n")
+    report = build_with_report(path, tmp_path / "index")
+    assert es.open(tmp_path / "index").ids == ["1", "4", "6"]
+    assert report.n_truncated == 1 and es.open(tmp_path / "index").info()["n_truncated"] == 1
+    assert skipped(tmp_path / "index") == {"2": "empty text", "3": "not UTF-8: byte 1 of the line", "5": "empty text"}
+
+
+def test_of_equal_ids_the_first_counts(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("id,text\na,one\nb,two\na,three\n")
+    index = es.build(path, tmp_path / "index")
+    assert index.ids == ["a", "b"] and index.search("one", k=1)[0].metadata["text"] == "one"
+    assert "duplicate id" in skipped(tmp_path / "index")["a"]
+    x = np.eye(3, dtype=np.float32)
+    x[2] = np.nan
+    index = es.build(x, tmp_path / "x", ids=["a", "a", "b"])
+    assert index.ids == ["a"] and "NaN" in skipped(tmp_path / "x")["b"]
+
+
+def test_pictures_named_by_a_table(tmp_path, emoji):
+    for path in emoji["google"][:3]:
+        shutil.copy(path, tmp_path)
+    rows = [f"{path.name},{n}" for n, path in enumerate(emoji["google"][:3])]
+    (tmp_path / "t.csv").write_text("\n".join(["file,price", *rows, "gone.png,9", ",8"]))
+    index = es.build(tmp_path / "t.csv", tmp_path / "index", image_column="file", **VGG)
+    assert index.ids == ["1", "2", "3"] and index.item("2").metadata == {"price": 1}
+    assert index.search(emoji["google"][1], k=1, where="price > 0")[0].id == "2"
+    assert skipped(tmp_path / "index") == {"4": "the file does not exist", "5": "the image column 'file' is empty"}
+
+
+def test_a_source_behind_a_url(emoji, tmp_path):
+    import fsspec
+
+    fs = fsspec.filesystem("memory")
+    for path in emoji["google"][:3]:
+        fs.pipe(f"/photos/{path.name}", path.read_bytes())
+    index = es.build("memory://photos", tmp_path / "index", **VGG)
+    assert index.search("memory://photos/" + emoji["google"][2].name, k=1)[0].id == emoji["google"][2].name
+
+
+# going on, and bringing up to date
+
+
+def test_the_same_command_again_brings_the_index_in_line_with_its_source(folder, tmp_path, emoji):
+    out = tmp_path / "index"
+    build_with_report(folder, out, **VGG)
+    first = es.open(out)
+    again = build_with_report(folder, out, **VGG)
+    assert again.up_to_date and again.n_known == 10 and es.open(out).info()["generation"] == 1
+    names = sorted(path.name for path in folder.iterdir())
+    (folder / names[0]).unlink()
+    shutil.copy(emoji["google"][40], folder / names[1])  # other content under a known name
+    shutil.copy(emoji["google"][41], folder / "new.png")
+    report = build_with_report(folder, out, **VGG)
+    assert (report.n_new, report.n_known, report.n_removed, report.n_items) == (2, 8, 1, 10)
+    second = es.open(out)
+    fresh = es.build(folder, tmp_path / "fresh", **VGG)
+    assert sorted(second.ids) == sorted(fresh.ids) and names[0] not in second.ids
+    np.testing.assert_allclose(second.vectors(fresh.ids), fresh.vectors(fresh.ids), atol=1e-6)
+    assert second.info()["generation"] == 2 and second.search(emoji["google"][40], k=1)[0].id == names[1]
+    assert first.search(folder / names[2], k=1)[0].id == names[2] and len(first) == 10, "readers keep their generation"
+    np.testing.assert_array_equal(first.vectors([names[0]]).shape, (1, 512))
+
+
+def test_whitening_is_fitted_once_and_kept(folder, tmp_path, emoji):
+    out = tmp_path / "index"
+    index = es.build(folder, out, whiten=4, **VGG)
+    assert index.dim == 4 and index.vectors(index.ids).shape == (10, 4)
+    assert index.search(sorted(folder.iterdir())[5], k=1)[0].score == pytest.approx(1, abs=1e-4)
+    before = index.vectors(index.ids)
+    shutil.copy(emoji["google"][50], folder / "new.png")
+    again = es.build(folder, out, whiten=4, **VGG)
+    np.testing.assert_allclose(again.vectors(index.ids), before, atol=1e-6)
+    assert again.search(emoji["google"][50], k=1)[0].id == "new.png" and not Layout(out).pooled.exists()
+
+
+def test_too_many_dimensions_are_told_before_or_without_losing_what_was_extracted(folder, tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match="pca 600: the vectors have 512"):
+        es.build(folder, tmp_path / "a", pca=600, **VGG)
+    with pytest.raises(UsageError, match="whiten 50: .*at most 9"):
+        es.build(folder, tmp_path / "b", whiten=50, **VGG)
+    report = build_with_report(folder, tmp_path / "b", pca=9, **VGG)
+    assert report.n_new == 0 and report.n_known == 10 and es.open(tmp_path / "b").dim == 9
+
+
+def test_another_recipe_or_source_needs_a_word(folder, tmp_path):
+    out = tmp_path / "index"
+    es.build(folder, out, **VGG)
+    with pytest.raises(ContradictionError, match="pooling: 'mean', now 'gem'.*--restart"):
+        es.build(folder, out, pooling="gem", **VGG)
+    with pytest.raises(ContradictionError, match="source"):
+        es.build(str(folder) + "/*.png", out, **VGG)
+    old = es.open(out)
+    new = es.build(folder, out, pooling="gem", restart=True, whiten=3, **VGG)
+    assert new.info()["recipe"]["pooling"] == "gem" and new.info()["generation"] == 2
+    assert old.vectors(old.ids).shape == (10, 512), "readers of the generation before go on"
+    es.build(folder, out, pooling="max", restart=True, **VGG)
+    assert len(list(out.glob("index-*.faiss"))) == 2
+
+
+def test_another_family_is_built_without_extracting(folder, tmp_path):
+    es.build(folder, tmp_path / "index", **VGG)
+    report = build_with_report(folder, tmp_path / "index", index="hnsw", **VGG)
+    assert report.n_new == 0 and not report.up_to_date
+    assert es.open(tmp_path / "index").info()["index"]["family"] == "hnsw"
+    assert build_with_report(folder, tmp_path / "index", **VGG).up_to_date
+
+
+def test_a_users_own_folder_is_never_written_into(folder, tmp_path):
+    with pytest.raises(UsageError, match="not empty and not an index"):
+        es.build(folder, folder, **VGG)
+    with pytest.raises(UsageError, match="not empty and not an index"):
+        es.build(folder, folder, restart=True, **VGG)
+    assert len(list(folder.glob("*.png"))) == 10
+
+
+def test_nothing_to_index_is_an_error_that_says_why(tmp_path):
+    (tmp_path / "none").mkdir()
+    with pytest.raises(SourceError, match="holds no images"):
+        es.build(tmp_path / "none", tmp_path / "a", **VGG)
+    (tmp_path / "none" / "x.png").write_bytes(b"x")
+    with pytest.raises(SourceError, match="all 1 inputs were left out, 1 of them because: not a picture"):
+        es.build(tmp_path / "none", tmp_path / "a", **VGG)
+    with pytest.raises(SourceError, match="does not exist"):
+        es.build(tmp_path / "missing", tmp_path / "b", **VGG)
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"index": "tree"}, "auto, flat, hnsw"),
+        ({"metric": "hamming"}, "cosine, ip, l2"),
+        ({"backbone": "minilm"}, "reads texts"),
+        ({"backbone": "vgg"}, "vgg11|vgg16|vgg19"),
+        ({"modality": "text", "text_column": "x"}, "not a table"),
+        ({"recipe": {"poling": "max"}}, "'poling' is not known"),
+        ({"ids": ["a"]}, "go with a matrix"),
+        ({"layer": "features.77"}, "did you mean"),
+    ],
+)
+def test_wrong_arguments_are_told_before_anything_is_written(options, message, folder, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        es.build(folder, tmp_path / "index", **{**({} if "backbone" in options else VGG), **options})
+    assert not (tmp_path / "index").exists() or not any((tmp_path / "index").glob("*.lance"))
+
+
+def test_vectors_take_no_network(tmp_path):
+    with pytest.raises(UsageError, match="'pooling' is for pictures and texts"):
+        es.build(np.eye(3), tmp_path / "x", pooling="max")
+
+
+def test_one_writer_at_a_time_and_a_dead_one_holds_nothing(folder, tmp_path):
+    out = tmp_path / "index"
+    out.mkdir()
+    with write_lock(out), pytest.raises(LockedError, match="another process"):
+        es.build(folder, out, **VGG)
+    holder = (
+        "import sys, os, signal; from pathlib import Path; from embedsearch.artifact import write_lock\n"
+        f"lock = write_lock(Path({str(out)!r})); lock.__enter__(); print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", holder], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(LockedError):
+            es.build(folder, out, **VGG)
+        process.kill()
+    assert len(es.build(folder, out, **VGG)) == 10
+
+
+def test_a_full_disk_is_told_and_the_build_goes_on_afterwards(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("embedsearch.pipeline.extract.SHARD_SIZES", {"image": 4, "text": 4, "vector": 4})
+    out, real, calls = tmp_path / "index", StoreWriter.write, []
+
+    def full(self, table):
+        calls.append(len(table))
+        if len(calls) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(self, table)
+
+    monkeypatch.setattr(StoreWriter, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        es.build(folder, out, **VGG)
+    with pytest.raises(UnfinishedBuildError, match="run its build command again"):
+        es.open(out)
+    monkeypatch.setattr(StoreWriter, "write", real)
+    report = build_with_report(folder, out, **VGG)
+    assert report.resumed and (report.n_known, report.n_new) == (8, 2) and len(es.open(out)) == 10
+
+
+def test_a_really_full_disk(folder, tmp_path):
+    """The same with the system's own error, by a limit on the size of files."""
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))\n"
+        "from embedsearch.cli.main import run; run(sys.argv[2:])"
+    )
+    out = tmp_path / "index"
+    arguments = ["build", str(folder), "--out", str(out), "--weights", "packaged", "--size", "64"]
+    for limit in (16_000, 20_600):  # the store does not fit, then the index does not
+        done = subprocess.run([sys.executable, "-c", code, str(limit), *arguments], capture_output=True, text=True)
+        assert done.returncode == 1, done.stderr
+        assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: "), done.stderr
+        with pytest.raises(ArtifactError):
+            es.open(out)
+    assert len(es.build(folder, out, **VGG)) == 10

@@ -1,0 +1,100 @@
+"""kill -9 at every place of a build, then the same command: the result is that of an undisturbed build."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import killed_build
+import numpy as np
+import pytest
+
+import embedsearch as es
+from embedsearch.errors import UnfinishedBuildError
+
+N = 20
+SCRIPT = Path(killed_build.__file__)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, emoji):
+    root = tmp_path_factory.mktemp("killed")
+    for path in emoji["google"][:N]:
+        shutil.copy(path, root)
+    (root / "bad.png").write_bytes(b"no picture")
+    return root
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, folder):
+    out = tmp_path_factory.mktemp("undisturbed")
+    return {
+        whiten: es.build(
+            folder, out / f"w{whiten}", **killed_build.OPTIONS, **({"whiten": int(whiten)} if whiten else {})
+        )
+        for whiten in ("", "5")
+    }
+
+
+def run(place, log, folder, out, whiten):
+    arguments = [sys.executable, str(SCRIPT), place, str(log), str(folder), str(out), *([whiten] if whiten else [])]
+    return subprocess.run(arguments, capture_output=True, text=True)
+
+
+CASES = [(place, "") for place in killed_build.PLACES]
+CASES += [(place, "5") for place in ("after the first commit", *killed_build.PLACES_OF_FITTING)]
+
+
+@pytest.mark.parametrize(("place", "whiten"), CASES, ids=[f"{place}{' w' if w else ''}" for place, w in CASES])
+def test_a_killed_build_goes_on(place, whiten, folder, undisturbed, tmp_path):
+    out, log = tmp_path / "index", tmp_path / "log"
+    log.touch()
+    killed = run(place, log, folder, out, whiten)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    if place == "after the manifest is renamed":
+        assert len(es.open(out)) == N, "what is committed can be read at once"
+    else:
+        with pytest.raises(UnfinishedBuildError):
+            es.open(out)
+    again = run("nowhere", log, folder, out, whiten)
+    assert again.returncode == 0, again.stderr
+    ours, theirs = es.open(out), undisturbed[whiten]
+    assert ours.ids == theirs.ids and len(ours) == N
+    np.testing.assert_allclose(ours.vectors(ours.ids), theirs.vectors(theirs.ids), atol=1e-6)
+    for mine, other in zip(ours.similar_many(ours.ids, k=5), theirs.similar_many(theirs.ids, k=5), strict=True):
+        assert [hit.id for hit in mine] == [hit.id for hit in other]
+        np.testing.assert_allclose([hit.score for hit in mine], [hit.score for hit in other], atol=1e-5)
+    assert (out / "skipped.jsonl").read_text() == (theirs.path / "skipped.jsonl").read_text()
+    extracted = Counter(name for name in log.read_text().split() if name != "bad.png")
+    twice = [name for name, count in extracted.items() if count > 1]
+    assert set(extracted) == set(ours.ids) and max(extracted.values()) <= 2
+    assert len(twice) <= killed_build.SHARD, "at most the uncommitted shard is extracted again"
+    if place not in ("before the first commit", "before the second commit"):
+        assert twice == []
+    leftovers = {path.name for path in out.iterdir()} & {"build.json", "pooled.lance", "skipped.jsonl.partial"}
+    assert not leftovers
+
+
+@pytest.mark.parametrize(
+    "place", ["after the second commit", "in the middle of the index file", "before the manifest is renamed"]
+)
+def test_a_killed_replacement_leaves_the_old_index(place, folder, tmp_path):
+    """--restart over a finished index of another recipe, killed: the old one is still served."""
+    out = tmp_path / "index"
+    old = es.build(folder, out, pooling="max", **killed_build.OPTIONS)
+    before = old.vectors(old.ids)
+    code = f"import killed_build; killed_build.arm({place!r}); import sys; sys.argv[1:]; " \
+        "from embedsearch.pipeline import extract; extract.SHARD_SIZES['image'] = 6; " \
+        "from embedsearch.engine.building import build_with_report; " \
+        f"build_with_report({str(folder)!r}, {str(out)!r}, restart=True, **killed_build.OPTIONS)"  # fmt: skip
+    killed = subprocess.run([sys.executable, "-c", code], cwd=SCRIPT.parent, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    reopened = es.open(out)
+    assert reopened.info()["recipe"]["pooling"] == "max"
+    np.testing.assert_array_equal(reopened.vectors(old.ids), before)
+    # the same command without --restart goes on with the replacement
+    replaced = es.build(folder, out, **killed_build.OPTIONS)
+    assert replaced.info()["recipe"]["pooling"] == "mean" and replaced.info()["generation"] == 2
+    assert len(replaced) == N and reopened.vectors(old.ids).shape == before.shape
