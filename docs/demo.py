@@ -8,6 +8,7 @@ intent is right. All weights come from installed packages, so no model hub is ne
 from __future__ import annotations
 
 import csv
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -48,27 +49,21 @@ def texts_first() -> float:
 
 
 def main() -> None:
-    import os
-
     os.chdir(ROOT)
+    drawn = PICTURES / "google"
     command(
-        f"build {PICTURES}/twitter --out indexes/emoji --weights packaged --size 96 "
-        "--layer features.20 --pooling gem"
-    )  # fmt: skip
-    google = PICTURES / "google"
-    command(
-        f"query indexes/emoji {google}/1f430.png {google}/1f388.png {google}/1f6b2.png -k 5 --sheet indexes/emoji.png"
+        f"build {PICTURES}/twitter --out indexes/emoji --weights packaged --size 96 --layer features.20 --pooling gem"
     )
+    command(f"query indexes/emoji {drawn}/1f422.png {drawn}/1f682.png {drawn}/1f98b.png -k 5 --sheet indexes/emoji.png")
     command(f"build {TEXTS}/faq.csv --out indexes/faq")
     command("query indexes/faq 'Someone stole my wallet, what about my card?' 'how do I top up?' -k 3")
     command("info indexes/emoji")
-    print(
-        f"\n300 emoji drawn by Google ask 300 drawn by Twitter: the same emoji comes first {pictures_first():.0%} of the time"
-    )
-    print(
-        f"231 questions ask 616 others of 77 intents: the intent of the first answer is right {texts_first():.0%} of the time"
-    )
-    print("The answers as a picture: indexes/emoji.png")
+    pictures, texts = pictures_first(), texts_first()
+    print("\n300 emoji drawn by Google ask 300 drawn by Twitter:")
+    print(f"the same emoji comes first {pictures:.0%} of the time.")
+    print("231 questions ask 616 others of 77 intents:")
+    print(f"the intent of the first answer is right {texts:.0%} of the time.")
+    print("The picture answers are drawn in indexes/emoji.png.")
 
 
 if __name__ == "__main__":
