@@ -93,7 +93,7 @@ def test_a_fresh_start_is_the_next_version_and_leaves_the_old_one_readable(fille
 def test_rewrite_transforms_the_vectors_and_keeps_all_else(filled, tmp_path):
     writer, ids, x = filled
     target = StoreWriter(tmp_path / "other.lance", SCHEMA, fresh=True)
-    target.rewrite(writer.open(), lambda rows: rows[:, :2] * 2, 2)
+    target.rewrite(writer.open(), lambda rows: rows[:, :2] * 2, lambda n: None, 2)
     store = target.open()
     np.testing.assert_allclose(np.concatenate(list(store.vector_blocks())), x[:, :2] * 2)
     assert store.ids.to_pylist() == ids

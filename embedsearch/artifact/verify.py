@@ -13,7 +13,7 @@ from embedsearch.errors import DamagedIndexError
 
 # the files of the store are read in full at opening up to this size in all; larger ones by `info --verify`
 STORE_VERIFY_BYTES = 2**30
-_CHUNK = 2**22
+_CHUNK = 2**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,11 @@ _FIX = "restore it from a copy, or build it again with --restart"
 
 def _xxh3(path: Path) -> str:
     digest = xxhash.xxh3_128()
+    buffer = memoryview(bytearray(_CHUNK))  # reused, and small enough to stay in the processor's cache
     try:
-        with path.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
+        with path.open("rb", buffering=0) as stream:
+            while n := stream.readinto(buffer):
+                digest.update(buffer[:n])
     except OSError as error:
         raise DamagedIndexError(f"{path} cannot be read: {error.strerror}") from error
     return digest.hexdigest()

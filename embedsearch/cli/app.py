@@ -8,7 +8,6 @@ app = typer.Typer(
     name="embedsearch",
     help="Similarity search over the inner layers of neural networks.",
     add_completion=False,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

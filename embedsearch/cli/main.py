@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
-import click
 import typer
 
 from embedsearch.cli.app import app
 from embedsearch.errors import EmbedSearchError, UsageError
 
 _COMMANDS = ("build", "embed", "info", "layers", "query")
+
+# the base of the parser's errors, in whichever copy of click this typer uses
+_ClickError: Any = typer.BadParameter.__mro__[2]
 
 DONE, FAILED, WRONG_USAGE, SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -23,19 +25,17 @@ def run(args: list[str] | None = None) -> NoReturn:
     inputs were skipped, 130 interrupted."""
     arguments = sys.argv[1:] if args is None else args
     debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    arguments = [argument for argument in arguments if argument != "--debug"] or ["--help"]
     for name in _COMMANDS:
         import_module(f"embedsearch.cli.{name}")
     try:
-        # help, shown where no command is given, leaves by Exit with its own code
         code = typer.main.get_command(app).main(arguments, prog_name="embedsearch", standalone_mode=False)
         sys.stdout.flush()
-    except click.exceptions.NoArgsIsHelpError as error:
-        code = _told(error.format_message(), WRONG_USAGE)
-    except click.ClickException as error:
-        hint = f" (see `{error.ctx.command_path} --help`)" if isinstance(error, click.UsageError) and error.ctx else ""
-        code = _told(f"error: {error.format_message()}{hint}", WRONG_USAGE)
-    except (KeyboardInterrupt, click.Abort):
+    except _ClickError as error:
+        context = getattr(error, "ctx", None)
+        hint = f" (see `{context.command_path} --help`)" if context else ""
+        code = _told(f"error: {_one_line(error.format_message())}{hint}", WRONG_USAGE)
+    except (KeyboardInterrupt, typer.Abort):
         code = _told("interrupted; an interrupted build goes on when the same command is run again", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has what it wanted
@@ -56,5 +56,5 @@ def _told(message: str, code: int) -> int:
     return code
 
 
-def _one_line(error: BaseException) -> str:
+def _one_line(error: BaseException | str) -> str:
     return " ".join(str(error).split()) or type(error).__name__

@@ -29,12 +29,12 @@ class BarProgress:
 
         class RateColumn(ProgressColumn):
             def render(self, task: Task) -> Text:
-                speed = task.finished_speed or task.speed
-                return Text("" if speed is None else f"{speed:,.1f}/s")
+                rate = task.completed / task.elapsed if task.completed and task.elapsed else None
+                return Text("" if rate is None else f"{rate:,.1f}/s")
 
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=20),
             MofNCompleteColumn(),
             RateColumn(),
             TimeRemainingColumn(),

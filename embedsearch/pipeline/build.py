@@ -85,14 +85,15 @@ def _extract(
     report = BuildReport(layout.root, state.resumed)
     with Ledger(stored(writer)) as ledger:
         progress.stage("extracting" if encoder else "storing", source.count())
-        for shard in shards(source, ledger, encoder, postprocess.before if state.fits else postprocess):
+        finish = postprocess.before if state.fits else postprocess
+        for shard in shards(source, ledger, encoder, finish, progress.advance):
             if len(shard.block):
                 (writer.upsert if shard.changed else writer.append)(shard.block)
             for skip in shard.skips:
                 skips.add(skip)
             report.n_new += len(shard.block)
             report.n_known += shard.n_known
-            progress.advance(shard.n_inputs, len(shard.skips))
+            progress.advance(shard.n_unreported, len(shard.skips))
         gone = list(ledger.unmet())
     if gone:
         writer.delete(gone)

@@ -54,8 +54,9 @@ def commit_generation(
     writer = StoreWriter(layout.items, source.schema, fresh=state.items_are_fresh)
     if isinstance(source, ArraySource):
         writer.create_empty(source.dim)
-    progress.stage("compacting the store")
+    progress.stage("compacting the store", 1)
     writer.compact()
+    progress.advance(1)
     store = writer.open()
     choice = choose_index(index, len(store), store.dim)
     built = build_index(store, state.recipe.metric, choice, progress)
@@ -108,14 +109,15 @@ def _project(layout: Layout, state: BuildState, source: ItemSource | ArraySource
     if isinstance(source, ArraySource):
         state.writer(layout, source.schema).create_empty(source.dim)  # for a matrix without rows
     pooled = ItemStore.open(layout.pooled)
-    progress.stage("fitting " + ("PCA" if state.recipe.pca else "whitening"))
+    progress.stage("fitting " + ("PCA" if state.recipe.pca else "whitening"), 1)
     projection = fit_on_store(pooled, state.recipe)
+    progress.advance(1)
     path = layout.postprocess(state.generation)
     projection.save(path)
     progress.stage("projecting", len(pooled))
     finish = Postprocess(state.recipe.normalize, projection)
     writer = StoreWriter(layout.items, source.schema, fresh=True)
-    writer.rewrite(pooled, finish.after, projection.matrix.shape[1])
+    writer.rewrite(pooled, finish.after, progress.advance, projection.matrix.shape[1])
     state.items_are_fresh = False
     return path
 

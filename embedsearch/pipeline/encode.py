@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -174,8 +174,11 @@ class Encoder:
         """Dimensions of a pooled vector, before any projection."""
         return sum(self._backbone.n_channels(layer) for layer in self.recipe.layers)
 
-    def pooled(self, contents: Sequence[Any]) -> Encoded:
-        """Pooled vectors before any postprocess, and which inputs could not be read."""
+    def pooled(self, contents: Sequence[Any], report: Callable[[int], None] | None = None) -> Encoded:
+        """Pooled vectors before any postprocess, and which inputs could not be read.
+
+        report: is told after each batch how many inputs it held.
+        """
         loaded = self._load(contents)
         kept = [position for position, result in enumerate(loaded) if not isinstance(result, ItemError)]
         failures = [(i, str(result)) for i, result in enumerate(loaded) if isinstance(result, ItemError)]
@@ -190,6 +193,8 @@ class Encoder:
             if vectors is None:
                 vectors = np.empty((len(prepared), x.shape[1]), np.float32)
             vectors[rows] = x
+            if report is not None:
+                report(len(rows))
         return Encoded(
             vectors=np.empty((0, self.pooled_dim), np.float32) if vectors is None else vectors,
             kept=kept,

@@ -25,16 +25,20 @@ _NOT_FINITE = "the network gives NaN or infinity for it"
 
 @dataclass(slots=True)
 class Shard:
-    """What became of one task: rows to store, inputs left out, inputs known before."""
+    """What became of one task: rows to store, inputs left out, inputs known before.
+
+    n_reported: how many of them were told to the progress already, batch by batch.
+    """
 
     block: Block
     changed: bool = False
     skips: list[Skip] = field(default_factory=list)
     n_known: int = 0
+    n_reported: int = 0
 
     @property
-    def n_inputs(self) -> int:
-        return len(self.block) + len(self.skips) + self.n_known
+    def n_unreported(self) -> int:
+        return len(self.block) + len(self.skips) + self.n_known - self.n_reported
 
 
 def shards(
@@ -42,26 +46,32 @@ def shards(
     ledger: Ledger,
     encoder: Encoder | None,
     finish: Callable[[Matrix], Matrix],
+    report: Callable[[int], None],
 ) -> Iterator[Shard]:
-    """Shards of a whole source in its order. finish: takes pooled vectors to those that are stored."""
+    """Shards of a whole source in its order.
+
+    finish: takes pooled vectors to those that are stored. report: is told how many inputs were encoded,
+    batch by batch.
+    """
     size = SHARD_SIZES[source.modality]
     if isinstance(source, ArraySource):
         yield from _array_shards(source, ledger, finish, size)
     elif encoder is not None:
-        worker = Worker(encoder, finish)
+        worker = Worker(encoder, finish, report)
         yield from LocalExecutor().map(lambda: worker, tasks(source, ledger, size))
 
 
 class Worker:
     """Runs tasks through one encoder."""
 
-    def __init__(self, encoder: Encoder, finish: Callable[[Matrix], Matrix]) -> None:
+    def __init__(self, encoder: Encoder, finish: Callable[[Matrix], Matrix], report: Callable[[int], None]) -> None:
         self._encoder = encoder
         self._finish = finish
+        self._report = report
 
     def __call__(self, task: Task) -> Shard:
         modality = self._encoder.recipe.modality
-        encoded = self._encoder.pooled([_content(item, modality) for item in task.items])
+        encoded = self._encoder.pooled([_content(item, modality) for item in task.items], self._report)
         vectors = self._finish(encoded.vectors)
         finite = finite_rows(vectors)
         good = [row for row in range(len(vectors)) if finite[row]]
@@ -78,7 +88,7 @@ class Worker:
             metadata=[item.metadata for item in items],
         )
         skips = [Skip(task.items[i].id, task.items[i].uri, reason) for i, reason in sorted(failures)]
-        return Shard(block, task.changed, [*task.skips, *skips], task.n_known)
+        return Shard(block, task.changed, [*task.skips, *skips], task.n_known, len(encoded.kept))
 
 
 def _content(item: Item, modality: Modality) -> Any:

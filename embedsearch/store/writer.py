@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,13 @@ class StoreWriter:
                 quoted = ", ".join("'" + i.replace("'", "''") + "'" for i in ids[start : start + _IDS_PER_DELETE])
                 dataset.delete(f"id IN ({quoted})")
 
-    def rewrite(self, source: ItemStore, transform: Any, dim: int) -> None:
-        """Fills the dataset anew with the rows of `source`, their vectors passed through `transform`."""
+    def rewrite(
+        self, source: ItemStore, transform: Callable[[Matrix], Matrix], report: Callable[[int], None], dim: int
+    ) -> None:
+        """Fills the dataset anew with the rows of `source`, their vectors passed through `transform`.
+
+        dim: width of what `transform` gives. report: is told how many rows were written.
+        """
         schema = self._schema(dim)
         self._fresh = True
         self.write(schema.empty_table())
@@ -73,6 +78,7 @@ class StoreWriter:
             x = batch["vector"].flatten().to_numpy(zero_copy_only=False).reshape(-1, source.dim)
             columns = [_vectors(transform(x)) if name == "vector" else batch[name] for name in schema.names]
             self.write(pa.Table.from_arrays(columns, schema=schema))
+            report(len(x))
 
     def create_empty(self, dim: int) -> None:
         """An empty dataset for vectors of `dim` dimensions, where nothing was written."""

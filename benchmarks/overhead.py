@@ -1,0 +1,117 @@
+"""What the Python API adds to the same FAISS calls made directly, and how long a cold query takes.
+
+    python benchmarks/overhead.py [--rounds 15] [--write docs/overhead.md]
+
+100,000 x 384 clustered vectors, k = 10. Ours and FAISS's calls alternate within each round, on the same
+structure loaded from the same file, so drift of a shared machine falls on both; medians are compared.
+Ours returns ids (str) and scores and checks its input; FAISS returns row numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+import embedsearch as es
+from embedsearch.vectors import l2_normalize
+
+N, DIM, K = 100_000, 384, 10
+EF_SEARCH = 128
+
+
+def clustered(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Rows of low intrinsic dimension, as embeddings have, of unit length."""
+    basis = np.random.default_rng(1).normal(size=(24, DIM))
+    return l2_normalize((rng.normal(size=(n, 24)) @ basis + 0.3 * rng.normal(size=(n, DIM))).astype(np.float32))
+
+
+def median_pair(
+    ours: Callable[[], object], theirs: Callable[[], object], rounds: int, repeats: int
+) -> tuple[float, float]:
+    """Median seconds of one call of each, taken in turn."""
+    times: tuple[list[float], list[float]] = ([], [])
+    ours(), theirs()
+    for turn in range(rounds):
+        order = ((0, ours), (1, theirs)) if turn % 2 == 0 else ((1, theirs), (0, ours))
+        for which, call in order:
+            start = time.perf_counter()
+            for _ in range(repeats):
+                call()
+            times[which].append((time.perf_counter() - start) / repeats)
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def measure(folder: Path, rounds: int) -> list[str]:
+    rng = np.random.default_rng(0)
+    xb, xq = clustered(rng, N), clustered(rng, 1000)
+    rows = ["| structure | batch | FAISS directly | `search_vectors` | ratio | added |", "|---|---|---|---|---|---|"]
+    for family in ("flat", "hnsw"):
+        index = es.build(xb, folder / family, index=family)
+        direct = faiss.read_index(str(folder / family / index.info()["index"]["file"]))
+        params = faiss.SearchParametersHNSW(efSearch=EF_SEARCH) if family == "hnsw" else None
+        assert index.info()["index"]["search"].get("ef_search", EF_SEARCH) == EF_SEARCH
+        for batch, repeats in ((1, 5 if family == "flat" else 200), (1000, 1)):
+            queries = xq[:batch]
+            ours, theirs = median_pair(
+                lambda q=queries, i=index: i.search_vectors(q, k=K),
+                lambda q=queries, d=direct, p=params: d.search(q, K, params=p) if p else d.search(q, K),
+                rounds,
+                repeats,
+            )
+            rows.append(
+                f"| {family} | {batch:,} | {theirs * 1e3:.3f} ms | {ours * 1e3:.3f} ms "
+                f"| {ours / theirs:.3f} | {(ours - theirs) * 1e6:+.0f} µs |"
+            )
+    return rows
+
+
+def cold_start(folder: Path, rounds: int) -> tuple[float, float]:
+    """Median and worst seconds of `embedsearch query` by id as a whole process."""
+    command = [sys.executable, "-m", "embedsearch", "query", str(folder / "flat"), "--id", "77", "--json"]
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times), max(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--write", type=Path, help="also write the table to this Markdown file")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        table = measure(Path(scratch), arguments.rounds)
+        median, worst = cold_start(Path(scratch), arguments.rounds)
+    lines = [
+        "# What the API adds to FAISS",
+        "",
+        f"Printed by `benchmarks/overhead.py`: {N:,} x {DIM}, k = {K}, HNSW with ef_search {EF_SEARCH}; medians of "
+        f"{arguments.rounds} interleaved rounds on {os.cpu_count()} cores ({platform.machine()}), "
+        f"FAISS {faiss.__version__}.",
+        "",
+        *table,
+        "",
+        "`embedsearch query INDEX --id ID` over the flat index as a whole process: "
+        f"median {median:.2f} s, worst {worst:.2f} s.",
+        "",
+    ]
+    print("\n".join(lines))
+    if arguments.write:
+        arguments.write.write_text("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

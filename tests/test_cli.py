@@ -1,0 +1,239 @@
+"""Every command as a user calls it: what it prints, what it writes, how it ends."""
+
+import io
+import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import embedsearch as es
+from embedsearch.cli.main import run
+from embedsearch.registry import BACKBONES, INDEXES, POOLING
+
+VGG = ["--weights", "packaged", "--size", "64"]
+
+
+@pytest.fixture
+def cli(capsys, monkeypatch, tmp_path):
+    """Runs a command; gives its exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments, stdin=""):
+        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as end:
+            run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return end.value.code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def text_index(tmp_path_factory):
+    root = tmp_path_factory.mktemp("texts")
+    (root / "faq.csv").write_text(
+        "id,text,price\na,my card is lost,1\nb,what does it cost?,2\nc,the machine kept my card,3\n"
+    )
+    es.build(root / "faq.csv", root / "index")
+    return root / "index"
+
+
+def test_build_query_info(cli, emoji, tmp_path):
+    shutil.copytree(emoji["twitter"][0].parent, tmp_path / "pictures", ignore=lambda _, names: sorted(names)[8:])
+    (tmp_path / "pictures" / "bad.png").write_bytes(b"x")
+    code, out, err = cli("build", "pictures", *VGG)
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "indexes/pictures holds 8 items (8 extracted now)",
+        "1 inputs were left out, listed in indexes/pictures/skipped.jsonl:",
+        "  1 x not a picture that Pillow can read",
+    ]
+    assert cli("build", "pictures", *VGG, "--strict")[0] == 3
+    code, out, _ = cli("build", "pictures", *VGG, "--json")
+    assert json.loads(out)["up_to_date"] and json.loads(out)["n_skipped"] == 1
+    name = emoji["twitter"][2].name
+    code, out, err = cli("query", "indexes/pictures", emoji["twitter"][2], emoji["google"][3], "-k", 2)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[1].split() == ["rank", "score", "id"] and lines[2].split() == ["1", "1.0000", name]
+    code, out, _ = cli("info", "indexes/pictures", "--verify")
+    assert code == 0 and "8 from" in out and "features.22" in out and "1 x not a picture" in out
+    assert "every file is what was written" in out
+    assert json.loads(cli("info", "indexes/pictures", "--json")[1])["skipped"] == {
+        "not a picture that Pillow can read": 1
+    }
+
+
+def test_every_way_to_ask(cli, text_index, tmp_path):
+    np.save(tmp_path / "v.npy", es.open(text_index).vectors(["b", "c"]))
+    code, out, _ = cli(
+        "query", text_index, "a text", "-", "--text", "cost", "--id", "a", "--vector", "v.npy", "-k", 2, "--json",
+        stdin="one\n\ntwo\n",
+    )  # fmt: skip
+    answers = json.loads(out)
+    assert code == 0
+    assert [a["query"] for a in answers] == ["a text", "one", "two", "cost", "a", "v.npy[0]", "v.npy[1]"]
+    assert all(set(a) == {"query", "hits", "note"} and len(a["hits"]) == 2 for a in answers)
+    assert answers[3]["hits"][0]["id"] == "b" and answers[5]["hits"][0]["id"] == "b"
+    assert answers[4]["hits"][0] == {
+        "rank": 1, "id": "c", "score": answers[4]["hits"][0]["score"],
+        "metadata": {"text": "the machine kept my card", "price": 3},
+    }  # fmt: skip
+    code, out, _ = cli("query", text_index, "x", "--where", "price < 3", "--format", "jsonl")
+    entry = json.loads(out)
+    assert {hit["id"] for hit in entry["hits"]} == {"a", "b"} and "2 items" in entry["note"]
+    code, out, _ = cli("query", text_index, "x", "--min-score", "0.99")
+    assert code == 0 and out == "x\n  (0 of the 3 best score at least 0.99)\n"
+    assert cli("query", text_index, "-", stdin="")[:2] == (0, "\n")
+
+
+@pytest.mark.parametrize("name", ["out.png", "out.jpg"])
+def test_a_sheet_shows_queries_and_hits(cli, photo_index, text_index, emoji, name, tmp_path):
+    code, _, err = cli(
+        "query", photo_index.path, emoji["google"][5], "--id", photo_index.ids[3], "-k", 3, "--sheet", name
+    )
+    assert (code, err) == (0, "")
+    picture = np.asarray(Image.open(tmp_path / name).convert("RGB"))
+    assert picture.shape[0] > 2 * 160 and picture.shape[1] > 4 * 160
+    cell = picture[12 : 12 + 168, 12 : 12 + 168]
+    expected = np.asarray(Image.open(emoji["google"][5]).convert("RGBA").resize((168, 168)))
+    opaque = expected[..., 3] > 250
+    assert np.abs(cell[opaque].astype(int) - expected[opaque][:, :3]).mean() < 25, "the query itself is drawn first"
+    assert cli("query", text_index, "a card", "--sheet", "texts.png")[0] == 0
+    assert cli("query", photo_index.path, "--id", photo_index.ids[3], "--sheet", "x.pdf")[0] == 2
+
+
+def test_layers(cli):
+    code, out, err = cli("layers", "vgg16")
+    lines = out.splitlines()
+    assert (code, err) == (0, "") and lines[0].split()[:3] == ["layer", "type", "output"]
+    row = next(line for line in lines if line.split()[0] == "features.22")
+    assert "ReLU" in row and "512 x 28 x 28" in row and row.endswith("default")
+    data = json.loads(cli("layers", "minilm", "--json")[1])
+    assert data["default"] == "encoder.layer.5"
+    assert next(x for x in data["layers"] if x["name"] == "embeddings")["shape"] == [128, 384]
+
+
+def test_embed(cli, emoji, tmp_path, text_encoder):
+    code, out, _ = cli("embed", "minilm", "one text", "another")
+    entries = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and [entry["input"] for entry in entries] == ["one text", "another"]
+    np.testing.assert_allclose([e["vector"] for e in entries], text_encoder.encode(["one text", "another"]), atol=1e-6)
+    code, out, _ = cli("embed", "vgg16", emoji["google"][0], "--out", "x.npy", "--layer", "features.8", *VGG)
+    assert out == "x.npy holds 1 x 128 float32\n" and np.load(tmp_path / "x.npy").shape == (1, 128)
+    assert json.loads(cli("embed", "minilm", "a", "--json")[1])[0]["input"] == "a"
+
+
+def test_recipe_file_and_options_that_override_it(cli, tmp_path):
+    (tmp_path / "t.txt").write_text("one\ntwo\n")
+    (tmp_path / "r.json").write_text(json.dumps({"modality": "text", "pooling": "max", "max_tokens": 16}))
+    assert cli("build", "t.txt", "--recipe", "r.json", "--layer", "encoder.layer.2")[0] == 0
+    recipe = es.open(tmp_path / "indexes" / "t").info()["recipe"]
+    assert (recipe["pooling"], recipe["max_tokens"], recipe["layers"]) == ("max", 16, ["encoder.layer.2"])
+
+
+WRONG = [
+    (["build"], 2, "Missing argument"),
+    (["build", "nothing"], 1, "nothing does not exist"),
+    (["build", "t.csv", "--text-column", "body"], 2, "no column 'body'; it has: id, text"),
+    (["build", "t.csv", "--pooling", "avg"], 2, "pooling 'avg' is not known; valid: cls, gem, max, mean"),
+    (["build", "t.csv", "--batch-size", "many"], 2, "--batch-size 'many'"),
+    (["build", "t.csv", "--nonsense"], 2, "No such option"),
+    (["build", "t.csv", "--size", "x"], 2, "--size"),
+    (["build", "t.csv", "--backbone", "vgg16"], 2, "reads images"),
+    (["build", "t.csv", "--index", "hsnw"], 2, "did you mean 'hnsw'"),
+    (["query", "nothing", "x"], 1, "there is no index at nothing"),
+    (["query", "{index}"], 2, "nothing is asked"),
+    (["query", "{index}", "--id", "zzz"], 2, "id 'zzz' is not known"),
+    (["query", "{index}", "--vector", "t.csv"], 1, "not a .npy file"),
+    (["query", "{index}", "x", "-k", "0"], 2, "k is 0"),
+    (["query", "{index}", "x", "--format", "xml"], 2, "table, json, jsonl"),
+    (["query", "{index}", "x", "--where", "nope = 1"], 2, "columns: id, text, price"),
+    (["info", "."], 1, "is not an index"),
+    (["layers", "vgg61"], 2, "did you mean"),
+    (["embed", "minilm", " "], 1, "empty text"),
+    (["embed", "vgg16", "nothing.png", "--weights", "packaged"], 1, "nothing.png): the file does not exist"),
+    (["embed", "minilm", "x", "--out", "x.txt"], 2, "must end in .npy"),
+    (["nonsense"], 2, "No such command"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), WRONG, ids=[" ".join(w[0]) for w in WRONG])
+def test_what_is_wrong_is_told_in_one_line(cli, text_index, tmp_path, arguments, code, message):
+    (tmp_path / "t.csv").write_text("id,text\n1,x\n")
+    ended, out, err = cli(*[str(text_index) if a == "{index}" else a for a in arguments])
+    assert (ended, out) == (code, ""), err
+    assert message in err and err.count("\n") == 1 and "Traceback" not in err
+
+
+def test_a_traceback_only_when_asked(tmp_path):
+    command = [sys.executable, "-m", "embedsearch"]
+    plain, debug = (
+        subprocess.run([*command, *extra, "info", str(tmp_path)], capture_output=True, text=True)
+        for extra in ([], ["--debug"])
+    )
+    assert plain.returncode == 1 and "Traceback" not in plain.stderr
+    assert "Traceback" in debug.stderr
+
+
+@pytest.mark.parametrize("command", ["build", "query", "info", "layers", "embed"])
+def test_help_has_examples_and_names_every_option(cli, command):
+    code, out, err = cli(command, "--help")
+    assert (code, err) == (0, "") and "Examples:" in out and f"embedsearch {command}" in out
+
+
+def test_help_names_what_is_registered(cli):
+    out = cli("build", "--help")[1]
+    assert all(name in out for name in [*POOLING, *INDEXES, "vgg16", "minilm", "bert"])
+    assert "minilm" in BACKBONES
+
+
+def test_a_query_by_id_or_vector_never_loads_torch(photo_index, tmp_path):
+    np.save(tmp_path / "v.npy", photo_index.vectors(photo_index.ids[:1]))
+    code = (
+        "import sys\nfrom embedsearch.cli.main import run\n"
+        "try: run(sys.argv[1:])\nexcept SystemExit as end: assert not end.code\n"
+        "heavy = {'torch', 'torchvision', 'transformers', 'onnx', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    for asked in (
+        ["--id", photo_index.ids[0], "--sheet", str(tmp_path / "s.png")],
+        ["--vector", str(tmp_path / "v.npy")],
+    ):
+        arguments = [sys.executable, "-c", code, "query", str(photo_index.path), *asked]
+        done = subprocess.run(arguments, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+def test_progress_is_drawn_on_a_terminal_and_nowhere_else(emoji, tmp_path):
+    root = tmp_path / "p"
+    root.mkdir()
+    for path in emoji["google"][:6]:
+        shutil.copy(path, root)
+    (root / "bad.png").write_bytes(b"x")
+    command = [sys.executable, "-m", "embedsearch", "build", str(root), *VGG, "--out"]
+    quiet = subprocess.run([*command, str(tmp_path / "a")], capture_output=True, text=True)
+    assert quiet.stderr == "" and quiet.returncode == 0
+    ours, theirs = pty.openpty()
+    with subprocess.Popen([*command, str(tmp_path / "b")], stderr=theirs, stdout=subprocess.PIPE, text=True) as process:
+        os.close(theirs)
+        drawn = b""
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # the terminal's other end is closed
+                break
+            if not part:
+                break
+            drawn += part
+        assert process.stdout.read() == quiet.stdout.replace(str(tmp_path / "a"), str(tmp_path / "b"))
+    os.close(ours)
+    assert process.returncode == 0
+    shown = drawn.decode()
+    assert "extracting" in shown and "7/7" in shown and "1 skipped" in shown and "/s" in shown
