@@ -56,6 +56,15 @@ class VectorIndex(ABC):
     def train(self, xt: Matrix) -> None:  # noqa: B027 - most families need none
         """Looks at a sample of the vectors before any is added."""
 
+    def reserve(self, n: int) -> None:
+        """Takes memory for `n` vectors at once, so that adding them in blocks never holds a second copy."""
+        import faiss
+
+        storage: Any = faiss.downcast_index(self._faiss.storage) if hasattr(self._faiss, "storage") else self._faiss
+        # growing and shrinking leaves the capacity behind
+        storage.codes.resize(n * int(storage.code_size))
+        storage.codes.resize(0)
+
     def add(self, xb: Matrix) -> None:
         """Appends rows."""
         self._faiss.add(xb)

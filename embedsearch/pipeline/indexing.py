@@ -32,6 +32,7 @@ class Built:
 def build_index(store: ItemStore, metric: Metric, choice: Choice, progress: Progress) -> Built:
     """Adds the store's vectors in row order, a block at a time; nothing is extracted again."""
     index: VectorIndex = INDEXES.get(choice.family).create(store.dim, metric, choice.build)
+    index.reserve(len(store))
     progress.stage(f"indexing ({choice.family})", len(store))
     for block in store.vector_blocks(_BLOCK_ROWS):
         index.add(block)

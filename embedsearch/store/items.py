@@ -16,6 +16,8 @@ from embedsearch.errors import DamagedIndexError, UsageError
 from embedsearch.types import STORE_COLUMNS, Hit
 from embedsearch.vectors import Matrix
 
+_READ_AHEAD_BYTES = 2**23
+
 
 class ItemStore:
     """One version of the dataset; it does not change under a reader."""
@@ -81,12 +83,14 @@ class ItemStore:
     def batches(self, columns: list[str] | None = None, n_rows: int = 8192) -> Iterator[pa.RecordBatch]:
         """Record batches in row order."""
         try:
+            # Lance reads far ahead unless it is told not to, and would hold most of a store in memory
             scanner = self._dataset.scanner(
                 columns=columns,
                 batch_size=n_rows,
                 scan_in_order=True,
-                batch_readahead=2,
+                batch_readahead=1,
                 fragment_readahead=1,
+                io_buffer_size=_READ_AHEAD_BYTES,
             )
             yield from scanner.to_batches()
         except (OSError, ValueError) as error:

@@ -103,7 +103,10 @@ class StoreWriter:
             dataset = lance.dataset(str(self.path))
             fragments = dataset.get_fragments()
             if len(fragments) > 1 or any(fragment.num_deletions for fragment in fragments):
-                dataset.optimize.compact_files(target_rows_per_fragment=_ROWS_PER_FRAGMENT)
+                # pages are copied as they are where that can be done; encoding them again holds much in memory
+                dataset.optimize.compact_files(
+                    target_rows_per_fragment=_ROWS_PER_FRAGMENT, compaction_mode="try_binary_copy"
+                )
 
     def forget_versions(self, keep: Iterable[int]) -> None:
         """Frees the disk space of every version but the current one and those in `keep`."""
