@@ -30,7 +30,7 @@ def layers(
     of 128 tokens.
     """
     from embedsearch.engine.networks import describe
-    from embedsearch.presenters import layers_as_text
+    from embedsearch.presenters.plain import layers_as_text
 
     infos, default = describe(backbone, weights=weights, size=size)
     if as_json:

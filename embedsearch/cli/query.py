@@ -113,7 +113,7 @@ def _shown(opened: Index, item_id: str) -> Any:
 
 
 def _present(labels: list[str], answers: list[Hits], style: str) -> None:
-    from embedsearch.presenters import answers_as_data, answers_as_text
+    from embedsearch.presenters.plain import answers_as_data, answers_as_text
 
     if style == "table":
         print(answers_as_text(labels, answers))

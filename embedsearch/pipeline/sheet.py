@@ -8,7 +8,7 @@ from typing import Any
 
 from embedsearch.decoders import decode_image, to_rgb
 from embedsearch.errors import ItemError
-from embedsearch.presenters import Cell, draw_sheet
+from embedsearch.presenters.sheet import Cell, draw_sheet
 from embedsearch.sources import read_bytes
 from embedsearch.types import Hit, Hits, Modality
 
