@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -95,6 +96,26 @@ def test_every_awkward_picture_is_indexed_rightly_or_told(tmp_path):
         index.search(pictures.transparent("RGBA"), k=1)[0].score, abs=1e-4
     )
     assert index.search(Image.new("RGB", (40, 20), "red"), k=2)[0].id == "moving.gif"
+
+
+def test_names_that_are_no_utf8(tmp_path, emoji):
+    root = os.fsencode(tmp_path / "p")
+    os.mkdir(root)  # noqa: PTH102 - bytes
+    shutil.copy(emoji["google"][0], os.path.join(root, b"bad\xff name.png"))  # noqa: PTH118 - bytes
+    shutil.copy(emoji["google"][1], os.path.join(root, "grün, 'x'.png".encode()))  # noqa: PTH118 - bytes
+    index = es.build(tmp_path / "p", tmp_path / "index", **VGG)
+    assert index.ids == ["bad\\xff name.png", "grün, 'x'.png"]
+    assert build_with_report(tmp_path / "p", tmp_path / "index", **VGG).up_to_date
+    assert index.similar("grün, 'x'.png")[0].id == index.ids[0]
+
+
+def test_postscript_under_another_name_starts_no_program(tmp_path):
+    from embedsearch.decoders import decode_image
+    from embedsearch.errors import ItemError
+
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
+    with pytest.raises(ItemError, match="not a picture that Pillow can read"):
+        decode_image(eps)
 
 
 def test_awkward_texts(tmp_path):

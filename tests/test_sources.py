@@ -246,3 +246,11 @@ def test_arrays_come_in_blocks_with_ids_and_metadata(tmp_path):
 def test_arrays_that_do_not_fit_are_refused(x, options, message):
     with pytest.raises(UsageError, match=message):
         ArraySource.from_memory(x, **options)
+
+
+def test_half_characters_in_json_are_told(tmp_path):
+    (tmp_path / "t.jsonl").write_text(
+        '{"id": "a", "text": "\\ud83d\\ude00"}\n{"id": "b", "text": "x", "n": "\\ud83d"}\n'
+    )
+    source = open_source(str(tmp_path / "t.jsonl"))
+    assert ids(source) == ["a"] and skips(source) == {"2": "not valid Unicode: lone surrogate"}

@@ -74,6 +74,20 @@ def test_upsert_and_delete(filled):
     assert before.ids.to_pylist() == ids, "an open version does not change"
 
 
+def test_few_deletions_leave_no_holes(tmp_path, rng):
+    x = rng.normal(size=(300, 4)).astype(np.float32)
+    writer = StoreWriter(tmp_path / "items.lance", SCHEMA, fresh=True)
+    writer.append(block([f"id{i}" for i in range(300)], x))
+    writer.delete(["id0", "id7"])
+    writer.compact()
+    store = writer.open()
+    left = [i for i in range(300) if i not in (0, 7)]
+    assert store.ids.to_pylist() == [f"id{i}" for i in left]
+    np.testing.assert_array_equal(store.vectors_at(np.arange(298)), x[left])
+    np.testing.assert_array_equal(np.concatenate(list(store.vector_blocks(100))), x[left])
+    assert store.rows_where("id = 'id9'").tolist() == store.rows_of(["id9"]).tolist() == [7]
+
+
 def test_a_fresh_start_is_the_next_version_and_leaves_the_old_one_readable(filled):
     writer, _, x = filled
     old = writer.open().version

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -26,6 +27,7 @@ def run(args: list[str] | None = None) -> NoReturn:
     arguments = sys.argv[1:] if args is None else args
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"] or ["--help"]
+    warnings.filterwarnings("ignore", module="PIL")  # oddities of single files; what matters is in skipped.jsonl
     for name in _COMMANDS:
         import_module(f"embedsearch.cli.{name}")
     try:

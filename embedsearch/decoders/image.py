@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from contextlib import nullcontext
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,11 @@ from embedsearch.errors import ItemError
 MAX_PIXELS = 2**28
 # pictures above this are decoded one at a time, so that threads cannot multiply their memory
 _LARGE_PIXELS = 2**25
+
+_FORMATS = (
+    *("AVIF", "BMP", "DDS", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM"),
+    *("QOI", "SGI", "TGA", "TIFF", "WEBP"),
+)
 
 _open_lock = threading.Lock()
 _large_lock = threading.Lock()
@@ -53,9 +59,16 @@ def _open(data: bytes) -> Image.Image:
     with _open_lock:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(io.BytesIO(data))
+            return Image.open(io.BytesIO(data), formats=_formats())
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """The formats that are read: no vector graphics, whose readers start other programs."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -12,7 +12,7 @@ from embedsearch.executors import LocalExecutor
 from embedsearch.pipeline.content import content_of
 from embedsearch.pipeline.encode import Encoder
 from embedsearch.pipeline.walk import Task, repeated, tasks
-from embedsearch.sources import ArraySource, ItemSource
+from embedsearch.sources import ArraySource, ItemSource, printable
 from embedsearch.store import Ledger, Visit
 from embedsearch.types import Block, Item, Modality, Skip
 from embedsearch.vectors import Matrix, finite_rows
@@ -81,7 +81,7 @@ class Worker:
         block = Block(
             ids=[item.id for item in items],
             vectors=vectors[good],
-            uris=[item.uri for item in items],
+            uris=[printable(item.uri) for item in items],
             content_hashes=[encoded.hashes[row] for row in good],
             fingerprints=[item.fingerprint for item in items],
             truncated=[encoded.truncated[row] for row in good],

@@ -91,8 +91,10 @@ def open_state(layout: Layout, recipe: Recipe, source: ItemSource | ArraySource,
 def _begin(layout: Layout, recipe: Recipe, source: ItemSource | ArraySource, manifest: Manifest | None) -> BuildState:
     generation = max([0, *(number for number, _ in layout.generation_files())]) + 1
     generation = max(generation, 1 if manifest is None else manifest.generation + 1)
+    # before the record of the new build: a kill in between must not leave it another build's pooled vectors
+    if layout.pooled.exists():
+        shutil.rmtree(layout.pooled)
     Pending(recipe, source.location, generation, latest_version(layout.items)).write(layout)
-    shutil.rmtree(layout.pooled, ignore_errors=True)
     return BuildState(recipe, manifest, None, generation, True, True, False)
 
 

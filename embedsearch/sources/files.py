@@ -66,6 +66,6 @@ def stat_fingerprint(info: dict[str, Any]) -> str:
     return f"{info.get('size', '')}-{changed}"
 
 
-def display_id(raw: str) -> str:
-    """`raw` as valid UTF-8: file names that are not get their stray bytes written as \\xNN."""
-    return os.fsencode(raw).decode("utf-8", "backslashreplace")
+def printable(path: str) -> str:
+    """`path` as valid Unicode: stray bytes of file names that are not UTF-8 are written as \\xNN."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from embedsearch.errors import SourceError
 from embedsearch.sources.base import ItemSource
-from embedsearch.sources.files import display_id, filesystem, local_path, stat_fingerprint
+from embedsearch.sources.files import filesystem, local_path, printable, stat_fingerprint
 from embedsearch.types import Item, Modality, Skip
 
 IMAGE_SUFFIXES = frozenset(
@@ -93,7 +93,7 @@ class FolderSource(ItemSource):
         except OSError as error:
             if not prefix:
                 raise SourceError(f"{self.location} cannot be listed: {error.strerror or error}") from error
-            yield Skip(display_id(prefix), folder, f"folder cannot be listed: {error.strerror or error}")
+            yield Skip(printable(prefix), folder, f"folder cannot be listed: {error.strerror or error}")
             return
         above = (*above, self._real(folder))
         folders = []
@@ -106,7 +106,7 @@ class FolderSource(ItemSource):
                 yield self._file(info["name"], prefix + name, info)
         for name, info in folders:
             if self._real(info["name"]) in above:
-                yield Skip(display_id(prefix + name), info["name"], "link to a folder that it lies in")
+                yield Skip(printable(prefix + name), info["name"], "link to a folder that it lies in")
             else:
                 yield from self._walk(info["name"], f"{prefix}{name}/", above)
 
@@ -126,7 +126,7 @@ class FolderSource(ItemSource):
         return sorted(listed, key=lambda pair: pair[0])
 
     def _file(self, path: str, name: str, info: dict[str, Any]) -> Item | Skip:
-        item_id, uri = display_id(name), self._scheme + path
+        item_id, uri = printable(name), self._scheme + path
         suffix = PurePosixPath(name).suffix.lower()
         if suffix and suffix not in self._suffixes:
             return Skip(item_id, uri, f"not {_kind(self.modality)}: files ending in {suffix} are not read")

@@ -48,4 +48,11 @@ def _parse(raw: bytes) -> dict[str, Any] | BadRow:
         return BadRow("not UTF-8")
     except (ValueError, RecursionError) as error:
         return BadRow(f"not JSON: {error}")
-    return row if isinstance(row, dict) else BadRow("not a JSON object")
+    if not isinstance(row, dict):
+        return BadRow("not a JSON object")
+    if b"\\u" in raw:  # an escape may stand for half a character, which no store can hold
+        try:
+            json.dumps(row, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            return BadRow("not valid Unicode: lone surrogate")
+    return row

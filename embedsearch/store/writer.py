@@ -105,7 +105,9 @@ class StoreWriter:
             if len(fragments) > 1 or any(fragment.num_deletions for fragment in fragments):
                 # pages are copied as they are where that can be done; encoding them again holds much in memory
                 dataset.optimize.compact_files(
-                    target_rows_per_fragment=_ROWS_PER_FRAGMENT, compaction_mode="try_binary_copy"
+                    target_rows_per_fragment=_ROWS_PER_FRAGMENT,
+                    materialize_deletions_threshold=0.0,  # rows are counted by place, so none may be a hole
+                    compaction_mode="try_binary_copy",
                 )
 
     def forget_versions(self, keep: Iterable[int]) -> None:

@@ -1,0 +1,47 @@
+import json
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+import pytest
+from PIL import Image
+
+from embedsearch.errors import UsageError
+from embedsearch.presenters.plain import aligned, answers_as_data, answers_as_text
+from embedsearch.presenters.sheet import MAX_ROWS, Cell, draw_sheet
+from embedsearch.types import Hit, Hits
+
+AWKWARD = {
+    "nan": float("nan"), "when": datetime(2024, 1, 2, tzinfo=UTC), "day": date(2024, 1, 2), "raw": b"\xff",
+    "price": Decimal("1.50"), "nested": {"list": [1, float("inf"), date(2024, 1, 2)]}, "none": None, "text": "a\nb",
+}  # fmt: skip
+
+
+def test_any_metadata_becomes_json():
+    data = answers_as_data(["q"], [Hits([Hit("a", 0.5, 1, AWKWARD)], "a note")])
+    back = json.loads(json.dumps(data, allow_nan=False))
+    assert back[0]["note"] == "a note"
+    assert back[0]["hits"][0]["metadata"] == {
+        "nan": None, "when": "2024-01-02T00:00:00+00:00", "day": "2024-01-02", "raw": "ff", "price": "1.50",
+        "nested": {"list": [1, None, "2024-01-02"]}, "none": None, "text": "a\nb",
+    }  # fmt: skip
+
+
+def test_a_table_keeps_one_line_a_hit_and_aligns():
+    text = answers_as_text(["a long\nquery", "b"], [Hits([Hit("a", 0.5, 1, {"t": "x\ny" * 60})]), Hits([], "nothing")])
+    lines = text.splitlines()
+    assert lines[0] == "a long query" and lines[1].split() == ["rank", "score", "id", "t"] and lines[2].endswith("…")
+    assert lines[3:] == ["", "b", "  (nothing)"]
+    assert aligned([["a", "bb"], ["ccc", "d"]]) == ["  a    bb", "  ccc  d"]
+
+
+def test_a_sheet_has_a_row_a_query_and_survives_odd_words(tmp_path):
+    words = Cell(("caption " * 30, ""), text="word " * 300 + "w" * 3000)
+    image = Cell(("a", "b"), image=Image.new("RGB", (3, 900), "red"))
+    draw_sheet([[words, image, image], [image]], tmp_path / "s.png")
+    drawn = Image.open(tmp_path / "s.png")
+    assert drawn.size == (12 + 3 * 180 + 12, 12 + 2 * 220)
+    draw_sheet([], tmp_path / "empty.png")
+    with pytest.raises(UsageError, match=r"\.png, \.jpg or \.webp"):
+        draw_sheet([[image]], tmp_path / "s.txt")
+    with pytest.raises(UsageError, match=str(MAX_ROWS)):
+        draw_sheet([[image]] * (MAX_ROWS + 1), tmp_path / "s.png")
