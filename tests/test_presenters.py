@@ -38,8 +38,8 @@ def test_a_sheet_has_a_row_a_query_and_survives_odd_words(tmp_path):
     words = Cell(("caption " * 30, ""), text="word " * 300 + "w" * 3000)
     image = Cell(("a", "b"), image=Image.new("RGB", (3, 900), "red"))
     draw_sheet([[words, image, image], [image]], tmp_path / "s.png")
-    drawn = Image.open(tmp_path / "s.png")
-    assert drawn.size == (12 + 3 * 180 + 12, 12 + 2 * 220)
+    with Image.open(tmp_path / "s.png") as drawn:
+        assert drawn.size == (12 + 3 * 180 + 12, 12 + 2 * 220)
     draw_sheet([], tmp_path / "empty.png")
     with pytest.raises(UsageError, match=r"\.png, \.jpg or \.webp"):
         draw_sheet([[image]], tmp_path / "s.txt")

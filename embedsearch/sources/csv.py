@@ -12,7 +12,7 @@ import pyarrow as pa
 from embedsearch.errors import SourceError
 from embedsearch.sources.columns import TextColumn, convert_row
 from embedsearch.sources.files import open_binary
-from embedsearch.sources.table import BadRow
+from embedsearch.sources.rows import BadRow
 
 csv.field_size_limit(2**31 - 1)  # a cell may hold a whole document
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from embedsearch.sources.columns import ValueColumn, convert_row
 from embedsearch.sources.files import open_binary
-from embedsearch.sources.table import BadRow
+from embedsearch.sources.rows import BadRow
 
 
 class JSONLReader:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from embedsearch.errors import SourceError
 from embedsearch.sources.files import open_binary
-from embedsearch.sources.table import BadRow
+from embedsearch.sources.rows import BadRow
 
 
 class ParquetReader:

@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 
 from embedsearch.errors import UsageError
 from embedsearch.sources.base import Columns, ItemSource, free_name, text_hash
 from embedsearch.sources.files import is_url
+from embedsearch.sources.rows import BadRow, RowReader
 from embedsearch.types import Item, Modality, Skip
-
-
-@dataclass(frozen=True, slots=True)
-class BadRow:
-    """A row that its reader could not parse."""
-
-    reason: str
-
-
-class RowReader(Protocol):
-    """A file format: rows as dictionaries that already have the types of `schema`."""
-
-    schema: pa.Schema
-
-    def __iter__(self) -> Iterator[Mapping[str, Any] | BadRow]: ...
-
-    def count(self) -> int | None: ...
 
 
 def open_table(location: str, suffix: str, columns: Columns, modality: Modality | None) -> TableSource:
