@@ -325,3 +325,25 @@ def test_a_really_full_disk(folder, tmp_path):
         with pytest.raises(ArtifactError):
             es.open(out)
     assert len(es.build(folder, out, **VGG)) == 10
+
+
+def test_weights_that_moved_are_found_where_one_says_and_only_the_same_ones(folder, tmp_path, monkeypatch):
+    import torch
+    import torchvision.models as models
+    from safetensors.torch import save_file
+
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    for name in ("a", "b"):
+        save_file(models.resnet18(weights=None).state_dict(), f"{name}.safetensors")
+    es.build(folder, "index", backbone="resnet18", weights="a.safetensors", size=32)
+    query = next(folder.iterdir())
+    monkeypatch.chdir("/")
+    assert es.open(tmp_path / "index").search(query, k=1)[0].id == query.name, "the path was kept whole"
+    (tmp_path / "a.safetensors").rename(tmp_path / "moved.safetensors")
+    with pytest.raises(EmbedSearchError, match="do not exist"):
+        es.open(tmp_path / "index").search(query)
+    found = es.open(tmp_path / "index", weights=tmp_path / "moved.safetensors").search(query, k=1)
+    assert found[0].score == pytest.approx(1, abs=1e-5)
+    with pytest.raises(ContradictionError, match="sha256"):
+        es.open(tmp_path / "index", weights=tmp_path / "b.safetensors").search(query)

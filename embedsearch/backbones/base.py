@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,8 +16,26 @@ from embedsearch.errors import UsageError, WeightsError, unknown
 from embedsearch.types import Features, LayerInfo, Modality
 
 
+@dataclass(frozen=True, slots=True)
+class BackboneOptions:
+    """How a network is opened.
+
+    weights: "auto", "packaged", a path, or what the family knows (a torchvision weights name, a hub name).
+    size: pixels of the square input; max_tokens: longer texts are cut there; None takes the network's own.
+    device: "auto", "cpu", "cuda", ... precision: "float32" or "bfloat16". expect_sha256: the hash that a
+    manifest recorded; with weights="auto", every place that "auto" looks at is tried for it.
+    """
+
+    weights: str = "auto"
+    size: int | None = None
+    max_tokens: int | None = None
+    device: str = "auto"
+    precision: str = "float32"
+    expect_sha256: str | None = None
+
+
 class Backbone(ABC):
-    """What the road knows of a network.
+    """What the road knows of a network. A registered one is opened as Class(name, options).
 
     name: as registered. modality: what it reads. size: pixels of the square input, None for texts.
     max_tokens: longer texts are cut there, None for pictures. weights_sha256: of the file(s) the
@@ -31,11 +50,11 @@ class Backbone(ABC):
     weights_origin: str
     default_layer: str
 
-    def __init__(self, module: nn.Module, infos: list[LayerInfo], *, device: str, precision: str) -> None:
+    def __init__(self, module: nn.Module, infos: list[LayerInfo], options: BackboneOptions) -> None:
         self._module = module.eval().requires_grad_(False)
         self._infos = {info.name: info for info in infos}
-        self._device = _device(device)
-        self._precision = precision
+        self._device = _device(options.device)
+        self._precision = options.precision
         self._lock = threading.Lock()  # hooks are per module, so one pass at a time
 
     def layers(self) -> list[LayerInfo]:

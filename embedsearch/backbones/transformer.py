@@ -13,11 +13,11 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from embedsearch.backbones.base import Backbone
+from embedsearch.backbones.base import Backbone, BackboneOptions
 from embedsearch.backbones.hub import model_folder, weight_files
 from embedsearch.backbones.probe import PROBE_BATCH, probe
-from embedsearch.backbones.weights import sha256_of
-from embedsearch.errors import ContradictionError, UsageError, WeightsError
+from embedsearch.backbones.weights import check_sha256, sha256_of
+from embedsearch.errors import UsageError, WeightsError
 from embedsearch.types import Features, LayerInfo, Modality
 
 _PROBE_TOKENS = 128
@@ -36,27 +36,13 @@ class TransformerBackbone(Backbone):
 
     modality = Modality.TEXT
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        weights: str = "auto",
-        size: int | None = None,
-        max_tokens: int | None = None,
-        device: str = "auto",
-        precision: str = "float32",
-        expect_sha256: str | None = None,
-    ) -> None:
-        if size is not None:
+    def __init__(self, name: str, options: BackboneOptions) -> None:
+        if options.size is not None:
             raise UsageError(f"size is for pictures; {name} reads texts")
         self.name = name
-        folder = model_folder(name, weights)
+        folder = model_folder(name, options.weights)
         self.weights_sha256, self.weights_origin = sha256_of(weight_files(folder)), str(folder)
-        if expect_sha256 not in (None, self.weights_sha256):
-            raise ContradictionError(
-                f"the index was built with weights of sha256 {str(expect_sha256)[:16]}…, those in {folder} have "
-                f"{self.weights_sha256[:16]}…; give the right folder with --weights"
-            )
+        check_sha256(self.weights_sha256, options.expect_sha256, str(folder))
         with _quiet(folder):
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
@@ -64,12 +50,12 @@ class TransformerBackbone(Backbone):
         if not self._tokenizer.is_fast:
             raise WeightsError(f"{folder} has no fast tokenizer (tokenizer.json)")
         longest = min(self._tokenizer.model_max_length, _positions(config))
-        if max_tokens is not None and max_tokens > longest:
-            raise UsageError(f"max_tokens is {max_tokens}; {folder.name} reads at most {longest}")
-        self.max_tokens = max_tokens or _usual_tokens(folder, longest)
+        if options.max_tokens is not None and options.max_tokens > longest:
+            raise UsageError(f"max_tokens is {options.max_tokens}; {folder.name} reads at most {longest}")
+        self.max_tokens = options.max_tokens or _usual_tokens(folder, longest)
         infos = _layers(config)
         self.default_layer = _default_layer(infos)
-        super().__init__(module, infos, device=device, precision=precision)
+        super().__init__(module, infos, options)
 
     @classmethod
     def describe(cls, name: str, *, weights: str, size: int | None) -> tuple[list[LayerInfo], str]:

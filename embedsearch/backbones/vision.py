@@ -12,7 +12,7 @@ import torchvision.models as models
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from embedsearch.backbones.base import Backbone
+from embedsearch.backbones.base import Backbone, BackboneOptions
 from embedsearch.backbones.probe import PROBE_BATCH, probe
 from embedsearch.backbones.vision_weights import vision_weights
 from embedsearch.backbones.weights import assign_weights
@@ -31,27 +31,17 @@ class TorchvisionBackbone(Backbone):
 
     modality = Modality.IMAGE
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        weights: str = "auto",
-        size: int | None = None,
-        max_tokens: int | None = None,
-        device: str = "auto",
-        precision: str = "float32",
-        expect_sha256: str | None = None,
-    ) -> None:
-        if max_tokens is not None:
+    def __init__(self, name: str, options: BackboneOptions) -> None:
+        if options.max_tokens is not None:
             raise UsageError(f"max_tokens is for texts; {name} reads pictures")
         self.name = name
         transforms = models.get_model_weights(name).DEFAULT.transforms()
-        module, infos, self.size = _skeleton(name, size)
+        module, infos, self.size = _skeleton(name, options.size)
         self.default_layer = _default_layer(name, infos)
-        loaded = vision_weights(name, weights, expect_sha256)
+        loaded = vision_weights(name, options.weights, options.expect_sha256)
         assign_weights(module, loaded)
         self.weights_sha256, self.weights_origin = loaded.sha256, loaded.origin
-        super().__init__(module, infos, device=device, precision=precision)
+        super().__init__(module, infos, options)
         self._mean = torch.tensor(transforms.mean, device=self._device).view(1, 3, 1, 1)
         self._std = torch.tensor(transforms.std, device=self._device).view(1, 3, 1, 1)
 

@@ -13,8 +13,8 @@ import torch
 import torchvision.models as models
 
 from embedsearch.backbones.packaged import packaged_vgg16, vgg16_file
-from embedsearch.backbones.weights import Weights, read_weights
-from embedsearch.errors import ContradictionError, UsageError, WeightsError
+from embedsearch.backbones.weights import Weights, check_sha256, read_weights
+from embedsearch.errors import UsageError, WeightsError
 
 _TIMEOUT_S = 10.0  # to find out that no model hub answers
 
@@ -46,7 +46,7 @@ def vision_weights(name: str, weights: str, expect_sha256: str | None = None) ->
             known = ", ".join(("auto", "packaged", *enum.__members__))
             raise UsageError(f"weights {weights!r} are neither a file nor a name; valid: {known}, or a path")
         found = read_weights(Path(weights))
-    _check(found, expect_sha256)
+    check_sha256(found.sha256, expect_sha256, found.origin)
     return found
 
 
@@ -58,16 +58,8 @@ def _first(name: str, places: list[Callable[[], Weights | None]], expect_sha256:
             return found
         seen = found or seen
     if seen is not None:
-        _check(seen, expect_sha256)
+        check_sha256(seen.sha256, expect_sha256, seen.origin)
     raise WeightsError(f"no weights for {name}: not cached, no model hub answers, no offline package; {_ways(name)}")
-
-
-def _check(found: Weights, expect_sha256: str | None) -> None:
-    if expect_sha256 not in (None, found.sha256):
-        raise ContradictionError(
-            f"the index was built with weights of sha256 {str(expect_sha256)[:16]}…, "
-            f"those found here ({found.origin}) have {found.sha256[:16]}…; give the right file with --weights"
-        )
 
 
 def _ways(name: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from embedsearch.errors import UsageError, WeightsError
+from embedsearch.errors import ContradictionError, UsageError, WeightsError
 
 State = dict[str, torch.Tensor]
 
@@ -38,6 +38,15 @@ def sha256_of(paths: Iterable[Path]) -> str:
         with path.open("rb") as stream:
             hashes.append(hashlib.file_digest(stream, "sha256").hexdigest())
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def check_sha256(found: str, expected: str | None, origin: str) -> None:
+    """Raises ContradictionError when an index names another hash than that of the weights found."""
+    if expected not in (None, found):
+        raise ContradictionError(
+            f"the index was built with weights of sha256 {str(expected)[:16]}…, those found here ({origin}) have "
+            f"{found[:16]}…; say where the right ones lie with --weights"
+        )
 
 
 def read_weights(path: Path) -> Weights:

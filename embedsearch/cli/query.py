@@ -46,6 +46,9 @@ def query(
     min_score: Annotated[Optional[float], typer.Option(help="Leave out hits that score less.")] = None,
     style: Annotated[str, typer.Option("--format", help="table, json or jsonl.")] = "table",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    weights: Annotated[
+        Optional[str], typer.Option(help="Where the network's weights lie now, if they have moved; checked by hash.")
+    ] = None,
     sheet: Annotated[Optional[Path], typer.Option(help="Draw queries and hits as one picture.")] = None,
 ) -> None:
     """Ask an index what is like a picture, a text, a vector, or one of its items.
@@ -57,7 +60,7 @@ def query(
         raise UsageError(f"format {style!r} is not known; valid: table, json, jsonl")
     from embedsearch.engine.opening import open as open_index
 
-    opened = open_index(index)
+    opened = open_index(index, weights=weights)
     asked = _read_inputs(inputs or [])
     queries: list[tuple[str, Any]] = []
     answers: list[Hits] = []

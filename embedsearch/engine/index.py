@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,9 @@ class Index:
     distance, smaller is more alike. Searching by vector or id never loads torch.
     """
 
-    def __init__(self, searcher: Searcher) -> None:
+    def __init__(self, searcher: Searcher, *, weights: str | None = None) -> None:
         self._searcher = searcher
+        self._weights = weights
         self._encoder: Encoder | None = None
         self._encoder_lock = threading.Lock()
 
@@ -177,7 +179,8 @@ class Index:
         from embedsearch.postprocess import Projection
 
         projection = Projection.load(self.path / manifest.postprocess) if manifest.postprocess else None
-        return Encoder.from_recipe(manifest.recipe, projection=projection)
+        recipe = manifest.recipe if self._weights is None else replace(manifest.recipe, weights=self._weights)
+        return Encoder.from_recipe(recipe, projection=projection)
 
     def _answers(self, x: Matrix, k: int, where: str | None, min_score: float | None) -> list[Hits]:
         rows, scores = self._searcher.search(x, k, where)

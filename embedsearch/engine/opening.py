@@ -8,10 +8,12 @@ from embedsearch.engine.index import Index
 from embedsearch.pipeline.search import Searcher
 
 
-def open(path: str | Path, *, verify: bool = False) -> Index:
+def open(path: str | Path, *, weights: str | Path | None = None, verify: bool = False) -> Index:
     """The index in the folder `path`.
 
-    verify: compares every file with what was committed; without it, stores above 1 GiB are compared
+    weights: where the network's weights lie now, when they have moved; they must be the same, which is
+    checked by their hash. verify: compares every file with what was committed; without it, stores above 1 GiB are compared
     by size only. Raises ArtifactError when it is no complete index, DamagedIndexError when it is damaged.
     """
-    return Index(Searcher.open(Path(path), verify_everything=verify))
+    searcher = Searcher.open(Path(path), verify_everything=verify)
+    return Index(searcher, weights=None if weights is None else str(weights))

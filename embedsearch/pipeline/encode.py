@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -241,6 +242,8 @@ def resolve(recipe: Recipe, backbone: Backbone) -> Recipe:
     return replace(
         recipe,
         modality=backbone.modality,
+        # absolute, so that a query from another folder finds them
+        weights=str(Path(recipe.weights).absolute()) if Path(recipe.weights).exists() else recipe.weights,
         weights_sha256=backbone.weights_sha256,
         layers=layers,
         size=backbone.size,
