@@ -12,8 +12,9 @@ def open(path: str | Path, *, weights: str | Path | None = None, verify: bool = 
     """The index in the folder `path`.
 
     weights: where the network's weights lie now, when they have moved; they must be the same, which is
-    checked by their hash. verify: compares every file with what was committed; without it, stores above 1 GiB are compared
-    by size only. Raises ArtifactError when it is no complete index, DamagedIndexError when it is damaged.
+    checked by their hash. verify: compares every file with what was committed; without it, stores above
+    1 GiB are compared by size only. Raises ArtifactError when it is no complete index, DamagedIndexError
+    when it is damaged.
     """
     searcher = Searcher.open(Path(path), verify_everything=verify)
     return Index(searcher, weights=None if weights is None else str(weights))
