@@ -414,3 +414,40 @@ def test_wrong_arguments_name_the_value(call, message):
 def test_a_wrong_layer_says_what_is_near(vgg16, rng):
     with pytest.raises(UnknownNameError, match=r"did you mean 'features\.22'.*embedsearch layers vgg16"):
         vgg16.extract(pixels(rng), ["feature.22"])
+
+
+def test_weights_are_downloaded_once_and_checked(tmp_path, monkeypatch):
+    import hashlib
+    import threading
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+    from types import SimpleNamespace
+
+    from embedsearch.backbones.vision_weights import _downloaded
+
+    served = tmp_path / "served"
+    served.mkdir()
+    torch.save({"x": torch.ones(2)}, served / "w.pth")
+    data = (served / "w.pth").read_bytes()
+    good = f"net-{hashlib.sha256(data).hexdigest()[:8]}.pth"
+    for name in (good, "net-00000000.pth"):
+        (served / name).write_bytes(data)
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(served))
+
+        def log_message(self, *args): ...
+
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        found = _downloaded(SimpleNamespace(url=url + good))
+        assert torch.equal(found.state["x"], torch.ones(2)) and found.sha256 == hashlib.sha256(data).hexdigest()
+        assert (tmp_path / "hub" / "checkpoints" / good).exists()
+        with pytest.raises(WeightsError, match="damaged"):
+            _downloaded(SimpleNamespace(url=url + "net-00000000.pth"))
+        assert not (tmp_path / "hub" / "checkpoints" / "net-00000000.pth").exists()
+        assert _downloaded(SimpleNamespace(url=url + "missing-00000000.pth")) is None
+        server.shutdown()
+    assert _downloaded(SimpleNamespace(url=url + good)) is None, "nobody answers any more"
