@@ -66,6 +66,17 @@ def huge(side_x: int = 20_000, side_y: int = 10_000) -> bytes:
     return encoded(Image.new("1", (side_x, side_y), 1), "PNG")
 
 
+def huge_jpeg(turned: bool = False) -> bytes:
+    """66 megapixels, red above blue; turned: stored on its side, with the EXIF tag that says so."""
+    image = Image.new("RGB", (6000, 11_000), "red")
+    image.paste("blue", (0, 5500, 6000, 11_000))
+    exif = Image.Exif()
+    if turned:
+        exif[0x0112] = 6
+        image = image.transpose(Image.Transpose.ROTATE_90)
+    return encoded(image, "JPEG", exif=exif, quality=80)
+
+
 def zero_size() -> bytes:
     """A PNG whose header says 0 x 0."""
 

@@ -387,6 +387,25 @@ def test_long_texts_are_cut_and_told(minilm):
     assert len(open_backbone("minilm", max_tokens=8).prepare(["word " * 50])[0].ids) == 8
 
 
+def test_weights_that_a_text_model_lacks_are_never_random(tmp_path):
+    import shutil
+
+    from safetensors.torch import load_file
+
+    folder = shutil.copytree(minilm_folder(), tmp_path / "model")
+    state = load_file(folder / "model.safetensors")
+    save_file({k: v for k, v in state.items() if "layer.5" not in k}, folder / "model.safetensors", {"format": "pt"})
+    backbone = open_backbone("bert", weights=str(folder))
+    prepared = backbone.prepare(["a text"])
+    assert torch.isfinite(backbone.extract(prepared, ["encoder.layer.4"])["encoder.layer.4"].values).all()
+    with pytest.raises(WeightsError, match=r"they lack 'encoder\.layer\.5"):
+        backbone.extract(prepared, ["encoder.layer.5"])
+    save_file({"other": torch.ones(1)}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(WeightsError):
+        backbone = open_backbone("bert", weights=str(folder))
+        backbone.extract(backbone.prepare(["a text"]), ["embeddings"])
+
+
 def test_what_is_no_model_folder_is_told(tmp_path):
     with pytest.raises(WeightsError, match="neither"):
         open_backbone("bert", weights=str(tmp_path))

@@ -220,6 +220,79 @@ def test_another_recipe_or_source_needs_a_word(folder, tmp_path):
     assert len(list(out.glob("index-*.faiss"))) == 2
 
 
+def test_a_known_input_that_can_no_longer_be_read_answers_no_more(folder, tmp_path):
+    out = tmp_path / "index"
+    es.build(folder, out, **VGG)
+    name = sorted(path.name for path in folder.iterdir())[4]
+    (folder / name).write_bytes(b"damaged")
+    report = build_with_report(folder, out, **VGG)
+    assert (report.n_removed, report.n_items) == (1, 9) and name not in es.open(out).ids and name in skipped(out)
+
+
+def test_an_emptied_source_costs_nothing(folder, tmp_path):
+    out = tmp_path / "index"
+    es.build(folder, out, **VGG)
+    folder.rename(tmp_path / "away")
+    folder.mkdir()
+    with pytest.raises(SourceError, match="holds no images"):
+        es.build(folder, out, **VGG)
+    assert len(es.open(out)) == 10
+    folder.rmdir()
+    (tmp_path / "away").rename(folder)
+    assert build_with_report(folder, out, **VGG).up_to_date
+
+
+def test_a_folder_that_cannot_be_listed_keeps_its_items(folder, tmp_path, monkeypatch):
+    import os as system
+
+    out = tmp_path / "index"
+    (folder / "sub").mkdir()
+    shutil.copy(next(folder.glob("*.png")), folder / "sub" / "x.png")
+    es.build(folder, out, **VGG)
+    real = system.scandir
+
+    def scandir(path):
+        if str(path).endswith("sub"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr("os.scandir", scandir)
+    report = build_with_report(folder, out, **VGG)
+    assert report.n_removed == 0 and "sub/x.png" in es.open(out).ids
+    assert skipped(out) == {"sub/": "folder cannot be listed: Permission denied"}
+
+
+def test_a_recipe_that_failed_before_any_row_does_not_block_the_folder(folder, tmp_path):
+    out = tmp_path / "index"
+    with pytest.raises(UsageError, match="needs a layer of tokens"):
+        es.build(folder, out, pooling="cls", **VGG)
+    assert len(es.build(folder, out, **VGG)) == 10
+    with pytest.raises(UsageError, match="needs a layer of tokens"):
+        es.build(folder, out, pooling="cls", restart=True, **VGG)
+    with pytest.raises(ContradictionError, match="--restart"):
+        es.build(folder, out, pooling="max", **VGG)
+    assert build_with_report(folder, out, **VGG).up_to_date
+
+
+def test_damage_is_never_built_upon(folder, tmp_path, emoji):
+    out = tmp_path / "index"
+    es.build(folder, out, **VGG)
+    data = next((out / "items.lance" / "data").iterdir())
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    data.write_bytes(content)
+    shutil.copy(emoji["google"][50], folder / "new.png")
+    with pytest.raises(EmbedSearchError, match="is not what was written"):
+        es.build(folder, out, **VGG)
+    assert len(es.build(folder, out, restart=True, **VGG)) == 11
+
+
+def test_an_index_inside_its_own_source_is_not_part_of_it(folder):
+    for _ in range(2):
+        report = build_with_report(folder, folder / "index", **VGG)
+        assert (report.n_items, report.n_skipped) == (10, 0)
+
+
 def test_another_family_is_built_without_extracting(folder, tmp_path):
     es.build(folder, tmp_path / "index", **VGG)
     report = build_with_report(folder, tmp_path / "index", index="hnsw", **VGG)
@@ -233,7 +306,7 @@ def test_a_users_own_folder_is_never_written_into(folder, tmp_path):
         es.build(folder, folder, **VGG)
     with pytest.raises(UsageError, match="not empty and not an index"):
         es.build(folder, folder, restart=True, **VGG)
-    assert len(list(folder.glob("*.png"))) == 10
+    assert len(list(folder.iterdir())) == 10
 
 
 def test_nothing_to_index_is_an_error_that_says_why(tmp_path):

@@ -71,6 +71,30 @@ def test_200_megapixels_are_read_and_pillows_own_limit_is_left_as_it_was():
     assert before == Image.MAX_IMAGE_PIXELS
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_large_pictures_are_reduced_while_they_are_read_and_still_turned_upright(turned):
+    decoded = decode_image(pictures.huge_jpeg(turned))
+    assert decoded.height > decoded.width and 2048 <= decoded.width < 6000
+    x = fit_image(decoded, 64, "squash")
+    np.testing.assert_allclose(x[5, 32], (255, 0, 0), atol=12)
+    np.testing.assert_allclose(x[-5, 32], (0, 0, 255), atol=12)
+
+
+@pytest.mark.parametrize("mode", ["P", "RGBA", "LA"])
+def test_large_transparent_pictures_are_laid_on_white(mode):
+    clear = Image.new("RGBA", (7000, 6000), (0, 0, 0, 0))
+    clear.paste((255, 0, 0, 255), (0, 0, 3500, 6000))
+    image = clear.convert("LA") if mode == "LA" else clear
+    if mode == "P":
+        image = Image.new("P", (7000, 6000), 1)
+        image.putpalette([255, 0, 0, 0, 0, 0])
+        image.paste(0, (0, 0, 3500, 6000))
+    data = pictures.encoded(image, "PNG", compress_level=1, **({"transparency": 1} if mode == "P" else {}))
+    x = np.asarray(decode_image(data))
+    left = (76, 76, 76) if mode == "LA" else (255, 0, 0)
+    assert x.shape[0] >= 2048 and (x[:, :100] == left).all() and (x[:, -100:] == 255).all()
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [

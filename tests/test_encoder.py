@@ -100,6 +100,19 @@ def test_the_input_that_cannot_be_read_is_named(item, reason, image_encoder, emo
         image_encoder.encode([emoji["google"][0], item])
 
 
+def test_a_pil_image_that_turns_out_damaged_is_told(image_encoder):
+    import io
+
+    import pictures
+
+    for image, reason in (
+        (Image.open(io.BytesIO(pictures.truncated())), "truncated"),
+        (Image.new("RGB", (0, 5)), "zero size"),
+    ):
+        with pytest.raises(ItemError, match=reason):
+            image_encoder.encode([image])
+
+
 def test_texts_that_are_none(text_encoder):
     for item, reason in (("  ", "empty text"), (5, "not int"), (b"\xff", "not UTF-8"), ("a\ud800", "surrogate")):
         with pytest.raises(ItemError, match=reason):

@@ -20,6 +20,7 @@ FAMILIES = list(INDEXES)
 def make(family, metric, xb):
     choice = choose_index(family, *xb.shape)
     index = INDEXES.get(family).create(xb.shape[1], metric, choice.build)
+    index.train(xb)
     for start in range(0, len(xb), 100):
         index.add(xb[start : start + 100])
     return index, choice
@@ -46,6 +47,34 @@ def test_answers_agree_with_brute_force(family, metric, clusters):
         found = np.mean([len(set(r) & set(b)) / 10 for r, b in zip(rows, best, strict=True)])
         # a graph walked by inner product is no metric space, so it may miss a little
         assert found >= (0.9 if metric is Metric.IP else 0.99)
+
+
+@pytest.mark.parametrize("offset", [0, 30, 1000])
+@pytest.mark.parametrize("metric", METRICS)
+def test_exact_search_is_exact_in_large_batches_and_far_from_the_origin(metric, offset, rng):
+    """FAISS multiplies matrices for batches of 20 and more, which cancels where vectors are long and near."""
+    xb = prepared(metric, (rng.normal(size=(2000, 48)) + offset).astype(np.float32))
+    index, choice = make("flat", metric, xb)
+    scores, rows = index.search(xb[:1000], 10, choice.search)
+    if metric is Metric.L2:
+        assert (rows[:, 0] == np.arange(1000)).all() and scores[:, 0].max() < 1e-3
+        truth = oracle.scores_of(xb[:1000], xb, metric)
+        np.testing.assert_allclose(
+            np.take_along_axis(truth, rows, axis=1), np.sort(truth, axis=1)[:, :10], rtol=1e-4, atol=1e-3
+        )
+    else:
+        oracle.assert_is_best(rows, scores, xb[:1000], xb, metric, 10)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_allowed_is_found_wherever_it_lies(family, rng):
+    """The allowed rows lie in a far cluster, off every walk."""
+    near, far = rng.normal(size=(3000, 8)), rng.normal(size=(700, 8)) * 0.1 + 40
+    xb = np.concatenate([near, far]).astype(np.float32)
+    index, choice = make(family, Metric.L2, xb)
+    allowed = np.arange(3700) >= 3000
+    scores, rows = index.search(xb[:50], 10, choice.search, allowed)
+    assert (rows >= 3000).all() and np.isfinite(scores).all()
 
 
 @pytest.mark.parametrize("n_allowed", [1, 3, 30, 59, 300, 599])

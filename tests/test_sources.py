@@ -128,6 +128,79 @@ def test_csv_columns_get_types_and_bad_rows_are_told(tmp_path):
     }  # fmt: skip
 
 
+def test_ids_and_contents_keep_their_own_spelling(tmp_path):
+    """What looks like a number is one for the metadata, but an id is a name."""
+    path = tmp_path / "t.csv"
+    path.write_text(
+        "id,text,n,big\n1580000000000000001,1.50,1.50,9007199254740993\n1580000000000000002,1e1,2,0.5\n1.1,x,3,1\n1.10,y,4,1\n"
+    )
+    items = list(open_source(str(path)))
+    assert [item.id for item in items] == ["1580000000000000001", "1580000000000000002", "1.1", "1.10"]
+    assert [item.content for item in items] == ["1.50", "1e1", "x", "y"]
+    assert items[0].metadata["n"] == 1.5 and items[0].metadata["big"] == "9007199254740993", "a float would round it"
+    path = tmp_path / "t.jsonl"
+    path.write_text(
+        '{"id": 1580000000000000001, "text": "a", "n": 9007199254740993}\n{"id": 1.5, "text": "b", "n": 0.5}\n'
+    )
+    items = list(open_source(str(path)))
+    assert [item.id for item in items] == ["1580000000000000001", "1.5"]
+    assert [item.metadata["n"] for item in items] == ["9007199254740993", "0.5"]
+
+
+def test_integers_of_19_digits(tmp_path):
+    (tmp_path / "t.csv").write_text(f"text,n,over\na,{2**63 - 1},{2**63}\n")
+    (item,) = open_source(str(tmp_path / "t.csv"))
+    assert item.metadata["n"] == 2**63 - 1 and item.metadata["over"] in (float(2**63), str(2**63))
+
+
+def test_column_names_that_the_store_cannot_keep(tmp_path):
+    (tmp_path / "t.csv").write_text(",text,a.b,a_b,_rowid, c ,uri\n0,x,1,2,3,4,5\n")
+    source = open_source(str(tmp_path / "t.csv"))
+    assert source.schema.names == ["column", "text", "a_b", "a_b_", "rowid", "c", "uri_"]
+    assert source.renamed == {"": "column", "a.b": "a_b", "a_b": "a_b_", "_rowid": "rowid", " c ": "c", "uri": "uri_"}
+
+
+def test_a_quote_that_is_never_closed_is_told(tmp_path):
+    (tmp_path / "t.csv").write_text('id,text\n1,"open\n2,b\n3,c\n')
+    with pytest.raises(SourceError, match="not a CSV file: .*line 4"):
+        open_source(str(tmp_path / "t.csv"))
+    (tmp_path / "l.csv").write_bytes("id,größe\n1,2\n".encode("latin-1"))
+    with pytest.raises(SourceError, match="header row"):
+        open_source(str(tmp_path / "l.csv"))
+
+
+def test_a_picture_named_by_a_table_changes_with_its_file(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"x")
+    (tmp_path / "t.csv").write_text("id,image\n1,a.png\n")
+    before = next(iter(open_source(str(tmp_path / "t.csv")))).fingerprint
+    (tmp_path / "a.png").write_bytes(b"yy")
+    after = next(iter(open_source(str(tmp_path / "t.csv")))).fingerprint
+    (tmp_path / "t.csv").write_text("id,image\n1,b.png\n")
+    assert len({before, after, next(iter(open_source(str(tmp_path / "t.csv")))).fingerprint}) == 3
+
+
+def test_one_file_with_brackets_in_its_name(tmp_path):
+    (tmp_path / "a[1]::b.png").write_bytes(b"x")
+    assert ids(open_source(str(tmp_path / "a[1]::b.png"))) == ["a[1]::b.png"]
+
+
+def test_folders_that_hold_an_index_are_passed_over(folder):
+    (folder / "sub" / "deep" / "items.lance").mkdir()
+    assert "sub/deep/d.webp" not in ids(open_source(str(folder)))
+
+
+def test_pictures_in_an_archive_are_read(tmp_path):
+    import zipfile
+
+    from embedsearch.sources import read_bytes
+
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("in/a.png", b"A")
+        archive.writestr("in/sub/b.png", b"B")
+    source = open_source(f"zip://in::{tmp_path}/x.zip")
+    assert {item.id: read_bytes(item.uri) for item in source} == {"a.png": b"A", "sub/b.png": b"B"}
+
+
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\x00\r"), max_size=6), min_size=1, max_size=5))
 def test_a_text_column_reads_back_every_value_by_its_type(values):
     column = TextColumn()

@@ -3,7 +3,7 @@
 from embedsearch.artifact.commit import fsync_path, write_atomically
 from embedsearch.artifact.layout import Layout
 from embedsearch.artifact.lock import write_lock
-from embedsearch.artifact.manifest import IndexEntry, Manifest, StoreEntry, read_manifest, write_manifest
+from embedsearch.artifact.manifest import IndexEntry, Manifest, Previous, StoreEntry, read_manifest, write_manifest
 from embedsearch.artifact.pending import Pending, read_pending
 from embedsearch.artifact.verify import record_files, verify_files
 
@@ -12,6 +12,7 @@ __all__ = [
     "Layout",
     "Manifest",
     "Pending",
+    "Previous",
     "StoreEntry",
     "fsync_path",
     "read_manifest",

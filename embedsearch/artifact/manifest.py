@@ -40,11 +40,19 @@ class IndexEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Previous:
+    """Version of items.lance and names of the other files of a generation."""
+
+    version: int
+    files: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """One committed generation of an index.
 
-    n_truncated: texts that were longer than the network reads. previous_version: of the store in the
-    generation before, kept for readers that hold it. renamed: metadata columns whose own names the
+    n_truncated: texts that were longer than the network reads. previous: what of the
+    generation before is kept, for readers that hold it. renamed: metadata columns whose own names the
     store needs for itself.
     """
 
@@ -60,7 +68,7 @@ class Manifest:
     postprocess: str | None
     files: dict[str, FileRecord]
     created: str
-    previous_version: int | None = None
+    previous: Previous | None = None
     weights_origin: str | None = None
     renamed: dict[str, str] = field(default_factory=dict)
     libraries: dict[str, str] = field(default_factory=dict)
@@ -113,6 +121,7 @@ def _parse(body: dict[str, Any]) -> Manifest:
     parsed["recipe"] = Recipe.from_dict(body["recipe"])
     parsed["store"] = StoreEntry(**body["store"])
     parsed["index"] = IndexEntry(**body["index"])
+    parsed["previous"] = None if body["previous"] is None else Previous(**body["previous"])
     parsed["files"] = {name: FileRecord.from_dict(record) for name, record in body["files"].items()}
     return Manifest(**parsed)
 

@@ -51,9 +51,14 @@ class Backbone(ABC):
     default_layer: str
 
     def __init__(self, module: nn.Module, infos: list[LayerInfo], options: BackboneOptions) -> None:
-        self._module = module.eval().requires_grad_(False)
         self._infos = {info.name: info for info in infos}
         self._device = _device(options.device)
+        # what has no weights stays on meta, and is missed only if it is reached
+        self._module = (
+            module.eval()
+            .requires_grad_(False)
+            ._apply(lambda tensor: tensor if tensor.is_meta else tensor.to(self._device))
+        )
         self._precision = options.precision
         self._lock = threading.Lock()  # hooks are per module, so one pass at a time
 
@@ -110,7 +115,7 @@ class Backbone(ABC):
             self._lock,
             torch.inference_mode(),
             torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=bf16),
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
         ):
             outputs = self._run(inputs, wanted)
             return {layer: self.to_features(layer, outputs[layer], inputs) for layer in layers}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -46,7 +47,10 @@ class TransformerBackbone(Backbone):
         with _quiet(folder):
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
-            module = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+            module, loaded = AutoModel.from_pretrained(
+                folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
+            )
+        _forget(module, loaded)
         if not self._tokenizer.is_fast:
             raise WeightsError(f"{folder} has no fast tokenizer (tokenizer.json)")
         longest = min(self._tokenizer.model_max_length, _positions(config))
@@ -96,6 +100,18 @@ class TransformerBackbone(Backbone):
 
     def n_channels(self, layer: str) -> int:
         return self._infos[layer].shape[-1]
+
+
+def _forget(module: nn.Module, loaded: Mapping[str, Any]) -> None:
+    """Takes away what transformers filled with random numbers, so that reaching it is an error."""
+    absent = {str(name) for name in loaded.get("missing_keys", ())}
+    absent |= {str(entry[0]) for entry in loaded.get("mismatched_keys", ())}
+    for name in absent:
+        owner, _, leaf = name.rpartition(".")
+        parameters = module.get_submodule(owner)._parameters
+        parameter = parameters.get(leaf)
+        if parameter is not None:
+            parameters[leaf] = nn.Parameter(parameter.to("meta"), requires_grad=False)
 
 
 def _layers(config: Any) -> list[LayerInfo]:

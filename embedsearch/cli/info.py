@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +27,6 @@ def info(
     from embedsearch.engine.opening import open as open_index
 
     about = open_index(index, verify=verify).info()
-    about["skipped"] = _skipped(index / "skipped.jsonl")
     if as_json:
         print(json.dumps(about, ensure_ascii=False, indent=2))
         return
@@ -36,14 +34,6 @@ def info(
         print(f"{label:<12} {value}".rstrip())
     if verify:
         print(f"{'verified':<12} every file is what was written")
-
-
-def _skipped(path: Path) -> dict[str, int]:
-    """How often each reason stands in skipped.jsonl."""
-    if not path.exists():
-        return {}
-    with path.open(encoding="utf-8") as lines:
-        return dict(Counter(json.loads(line)["reason"] for line in lines).most_common())
 
 
 def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:

@@ -103,8 +103,7 @@ def _by_vectors(opened: Index, path: Path, k: int, where: str | None, min_score:
         x = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise SourceError(f"{path} is not a .npy file of numbers: {error}") from error
-    rows = x[None, :] if x.ndim == 1 else x
-    return [opened.search(vector=row, k=k, where=where, min_score=min_score) for row in rows]
+    return opened.search_many(vectors=x, k=k, where=where, min_score=min_score)
 
 
 def _shown(opened: Index, item_id: str) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import threading
-from contextlib import nullcontext
 from functools import cache
 
 import numpy as np
@@ -17,6 +16,7 @@ from embedsearch.errors import ItemError
 MAX_PIXELS = 2**28
 # pictures above this are decoded one at a time, so that threads cannot multiply their memory
 _LARGE_PIXELS = 2**25
+_REDUCED_SIDE = 2048
 
 _FORMATS = (
     *("AVIF", "BMP", "DDS", "DIB", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM"),
@@ -43,9 +43,11 @@ def decode_image(data: bytes) -> Image.Image:
             raise ItemError(f"{width} x {height} pixels; at most {MAX_PIXELS // 10**6} million are decoded")
         if width == 0 or height == 0:
             raise ItemError(f"zero size: {width} x {height} pixels")
-        with _large_lock if width * height > _LARGE_PIXELS else nullcontext():
+        if width * height <= _LARGE_PIXELS:
             image.load()
             return to_rgb(image)
+        with _large_lock:
+            return to_rgb(_load_reduced(image))
     except ItemError:
         raise
     except UnidentifiedImageError:
@@ -64,6 +66,25 @@ def _open(data: bytes) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = limit
 
 
+def _load_reduced(image: Image.Image) -> Image.Image:
+    """A large picture, its shorter side brought near _REDUCED_SIDE by whole factors while it is read.
+
+    Networks see a few hundred pixels of it; at full size each step of the conversion would hold a copy.
+    """
+    image.draft("RGB", (_REDUCED_SIDE, _REDUCED_SIDE))  # JPEG alone: decodes at 1/2, 1/4 or 1/8
+    image.load()
+    factor = min(image.size) // _REDUCED_SIDE
+    if factor < 2:
+        return image
+    if image.mode in ("1", "P", "PA"):  # these cannot be averaged
+        image = image.convert("RGBA" if image.mode == "PA" or "transparency" in image.info else "RGB")
+    reduced = image.reduce(factor)
+    reduced.info = image.info
+    if "exif" in image.info:
+        reduced.getexif().load(image.info["exif"])
+    return reduced
+
+
 @cache
 def _formats() -> tuple[str, ...]:
     """The formats that are read: no vector graphics, whose readers start other programs."""
@@ -72,7 +93,18 @@ def _formats() -> tuple[str, ...]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow image as upright RGB; the argument is not changed."""
+    """Any Pillow image as upright RGB; the argument is not changed. Raises ItemError when it is damaged."""
+    try:
+        return _to_rgb(image)
+    except ItemError:
+        raise
+    except Exception as error:  # a lazily loaded file may turn out to be cut short
+        raise ItemError(f"damaged picture: {error or type(error).__name__}") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if 0 in image.size:
+        raise ItemError(f"zero size: {image.width} x {image.height} pixels")
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         return _high_depth(image)

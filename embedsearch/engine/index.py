@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from embedsearch.artifact.skipped import skip_reasons
 from embedsearch.errors import ContradictionError, UsageError
 from embedsearch.pipeline.search import Searcher
 from embedsearch.types import Hit, Hits, Modality
@@ -70,9 +71,20 @@ class Index:
         return self._answers(as_matrix(vector, self.dim, what="the vector"), k, where, min_score)[0]
 
     def search_many(
-        self, queries: Sequence[Any], *, k: int = 10, where: str | None = None, min_score: float | None = None
+        self,
+        queries: Sequence[Any] = (),
+        *,
+        vectors: ArrayLike | None = None,
+        k: int = 10,
+        where: str | None = None,
+        min_score: float | None = None,
     ) -> list[Hits]:
-        """One answer a query, encoded and searched as one batch; see `search`."""
+        """One answer a query, encoded and searched as one batch; see `search`.
+
+        vectors: float N x D instead of queries. For arrays without metadata `search_vectors` is faster.
+        """
+        if vectors is not None:
+            return self._answers(as_matrix(vectors, self.dim), k, where, min_score)
         if len(queries) == 0:
             return []
         return self._answers(self.encoder.encode(queries), k, where, min_score)
@@ -137,13 +149,15 @@ class Index:
         return self._searcher.store.hits(self._searcher.rows_of([item_id]), np.array([np.nan], np.float32))[0]
 
     def info(self) -> dict[str, Any]:
-        """The manifest as plain data: recipe, counts, index and its measured recall, versions, and sizes."""
+        """The manifest as plain data: recipe, counts, index and its measured recall, versions, sizes, and
+        how often each reason stands in skipped.jsonl."""
         body = self._searcher.manifest.to_dict()
         sizes = {name: int(record["size"]) for name, record in body.pop("files").items()}
         store = sum(size for name, size in sizes.items() if "/" in name)
         return {
             "path": str(self.path),
             **body,
+            "skipped": skip_reasons(self.path),
             "metadata_columns": self._searcher.store.metadata_columns,
             "disk_bytes": sum(sizes.values()),
             "store_bytes": store,

@@ -21,6 +21,21 @@ def recall_at_k(found: NDArray[np.int64], truth: NDArray[np.int64]) -> float:
     return float(np.mean(shared) / truth.shape[1])
 
 
+def recall_with_ties(found: NDArray[np.float32], truth: NDArray[np.float32], higher_is_better: bool) -> float:
+    """k-recall@k on scores: the share of the k answers that score as well as the true k-th, mean over queries.
+
+    found, truth: float32 n x k, best first, NaN where nothing was found. Rows that tie with the k-th stand
+    for one another, as in ann-benchmarks (Aumüller, Bernhardsson & Faithfull, 2020).
+    """
+    if found.shape != truth.shape:
+        raise ValueError(f"found is {found.shape}, truth is {truth.shape}")
+    sign = 1.0 if higher_is_better else -1.0
+    limit = sign * truth[:, -1:].astype(np.float64)
+    slack = 1e-5 * np.maximum(1.0, np.abs(limit))  # the two are summed in another order
+    with np.errstate(invalid="ignore"):
+        return float(np.mean(sign * found >= limit - slack))
+
+
 def ndcg_at_k(ranked: Sequence[str], grades: Mapping[str, float], k: int) -> float:
     """Normalised discounted cumulative gain of one query, Järvelin & Kekäläinen (2002), gain = grade,
     discount log2(rank + 1); ids without a grade have gain 0. NaN when nothing is relevant.

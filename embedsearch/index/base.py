@@ -60,7 +60,10 @@ class VectorIndex(ABC):
         """Takes memory for `n` vectors at once, so that adding them in blocks never holds a second copy."""
         import faiss
 
-        storage: Any = faiss.downcast_index(self._faiss.storage) if hasattr(self._faiss, "storage") else self._faiss
+        storage: Any = self._faiss
+        for inner in ("storage", "index"):  # of a graph, of a transform
+            if hasattr(storage, inner):
+                storage = faiss.downcast_index(getattr(storage, inner))
         # growing and shrinking leaves the capacity behind
         storage.codes.resize(n * int(storage.code_size))
         storage.codes.resize(0)

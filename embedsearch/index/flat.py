@@ -13,7 +13,11 @@ from embedsearch.vectors import Matrix, faiss_metric
 
 
 class FlatIndex(VectorIndex):
-    """FAISS IndexFlat: every vector is compared with the query."""
+    """FAISS IndexFlat: every vector is compared with the query.
+
+    Under l2 the vectors are centred first, which changes no distance: for a batch FAISS computes
+    |q|² - 2 q·x + |x|², and far from the origin nothing but rounding would be left of that.
+    """
 
     family: ClassVar[str] = "flat"
     exact: ClassVar[bool] = True
@@ -22,7 +26,14 @@ class FlatIndex(VectorIndex):
     def create(cls, dim: int, metric: Metric, params: SearchParams) -> Self:
         import faiss
 
-        return cls(faiss.IndexFlat(dim, faiss_metric(metric)), metric)
+        flat = faiss.IndexFlat(dim, faiss_metric(metric))
+        if metric is not Metric.L2:
+            return cls(flat, metric)
+        return cls(faiss.IndexPreTransform(faiss.CenteringTransform(dim), flat), metric)
+
+    def train(self, xt: Matrix) -> None:
+        if not self._faiss.is_trained:
+            self._faiss.train(xt if len(xt) else np.zeros((1, self.dim), np.float32))
 
     def search(
         self, xq: Matrix, k: int, params: SearchParams, allowed: NDArray[np.bool_] | None = None
@@ -40,6 +51,9 @@ def search_allowed(
     """Exact search of a FAISS IndexFlat among the rows where `allowed` is true."""
     import faiss
 
-    params = faiss.SearchParameters(sel=selector(allowed))  # type: ignore[call-arg]  # FAISS's stubs lack it
+    api: Any = faiss  # its stubs do not know what these classes take
+    params = api.SearchParameters(sel=selector(allowed))
+    if isinstance(exact_index, faiss.IndexPreTransform):
+        params = api.SearchParametersPreTransform(index_params=params)
     D, I = exact_index.search(xq, k, params=params)  # noqa: E741
     return D, I

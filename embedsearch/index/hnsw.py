@@ -45,7 +45,7 @@ class HNSWIndex(VectorIndex):
         ef_search = max(params.get("ef_search", EF_SEARCH), k)
         if allowed is None:
             D, I = self._faiss.search(xq, k, params=_parameters(ef_search))  # noqa: E741
-            return D, I
+            return self._completed(xq, k, D, I, None)
         share = float(allowed.mean())
         if share <= SCAN_SHARE:
             # a walk would mostly meet rows that are not allowed, and come back short
@@ -54,6 +54,21 @@ class HNSWIndex(VectorIndex):
 
         wider = faiss.SearchParametersHNSW(efSearch=int(ef_search / share), sel=selector(allowed))  # type: ignore[attr-defined]
         D, I = self._faiss.search(xq, k, params=wider)  # noqa: E741
+        return self._completed(xq, k, D, I, allowed)
+
+    def _completed(
+        self,
+        xq: Matrix,
+        k: int,
+        D: NDArray[np.float32],
+        I: NDArray[np.int64],  # noqa: E741
+        allowed: NDArray[np.bool_] | None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Queries that came back short, because what is allowed lay off their walk, are answered by a scan."""
+        short = np.flatnonzero(I[:, -1] < 0)
+        if len(short):
+            everywhere = np.ones(len(self), np.bool_) if allowed is None else allowed
+            D[short], I[short] = search_allowed(faiss_storage(self._faiss), xq[short], k, everywhere)
         return D, I
 
     @property

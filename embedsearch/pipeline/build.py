@@ -13,9 +13,9 @@ from embedsearch.pipeline.commit import commit_generation
 from embedsearch.pipeline.encode import Encoder
 from embedsearch.pipeline.extract import shards
 from embedsearch.pipeline.skips import SkipLog
-from embedsearch.pipeline.state import BuildState, is_current, open_state, stored, tidy
+from embedsearch.pipeline.state import BuildState, is_current, open_state, require_ours, stored, tidy
 from embedsearch.postprocess import Postprocess
-from embedsearch.sources import ArraySource, ItemSource
+from embedsearch.sources import UNLISTED, ArraySource, ItemSource
 from embedsearch.store import Ledger
 from embedsearch.types import Progress
 
@@ -57,13 +57,12 @@ def run_build(
     """
     choose_index(index, 0, 1)  # a wrong name is told before hours of work
     layout = Layout(root)
+    require_ours(layout, restart)
     root.mkdir(parents=True, exist_ok=True)
     with write_lock(root):
         state = open_state(layout, recipe, source, restart=restart)
         with SkipLog(layout.skipped_partial) as skips:
             report = _extract(layout, state, source, encoder, skips, progress)
-            if report.n_items == 0 and encoder is not None:
-                raise SourceError(_nothing(source, report, layout))
             if _is_up_to_date(layout, state, report, index):
                 return _refresh(layout, state, report, skips)
             manifest = commit_generation(layout, state, source, encoder, index, skips, progress)
@@ -83,6 +82,8 @@ def _extract(
     postprocess = Postprocess(state.recipe.normalize, state.projection)
     writer = state.writer(layout, source.schema)
     report = BuildReport(layout.root, state.resumed)
+    gone: list[str] = []
+    unlisted: list[str] = []
     with Ledger(stored(writer)) as ledger:
         progress.stage("extracting" if encoder else "storing", source.count())
         finish = postprocess.before if state.fits else postprocess
@@ -91,10 +92,17 @@ def _extract(
                 (writer.upsert if shard.changed else writer.append)(shard.block)
             for skip in shard.skips:
                 skips.add(skip)
+                if skip.reason.startswith(UNLISTED):
+                    unlisted.append(skip.id)  # what lies below may still be there
             report.n_new += len(shard.block)
             report.n_known += shard.n_known
             progress.advance(shard.n_unreported, len(shard.skips))
-        gone = list(ledger.unmet())
+            # a known input that can no longer be read must not answer with what it was
+            gone += sorted(shard.changed.difference(shard.block.ids))
+        gone += [item_id for item_id in ledger.unmet() if not item_id.startswith(tuple(unlisted))]
+    if report.n_new + report.n_known == 0 and encoder is not None:
+        # an unmounted drive must not cost what was extracted from it
+        raise SourceError(_nothing(source, skips, layout))
     if gone:
         writer.delete(gone)
     state.wrote(writer)
@@ -122,11 +130,11 @@ def _refresh(layout: Layout, state: BuildState, report: BuildReport, skips: Skip
     return report
 
 
-def _nothing(source: ItemSource | ArraySource, report: BuildReport, layout: Layout) -> str:
-    if report.n_skipped == 0:
+def _nothing(source: ItemSource | ArraySource, skips: SkipLog, layout: Layout) -> str:
+    if skips.n == 0:
         return f"{source.location} holds no {source.modality.value}s"
-    reason, count = max(report.reasons.items(), key=lambda pair: pair[1])
+    reason, count = max(skips.reasons.items(), key=lambda pair: pair[1])
     return (
-        f"nothing to index in {source.location}: all {report.n_skipped} inputs were left out, "
+        f"nothing to index in {source.location}: all {skips.n} inputs were left out, "
         f"{count} of them because: {reason} (see {layout.skipped_partial})"
     )

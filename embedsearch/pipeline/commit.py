@@ -10,6 +10,7 @@ from embedsearch.artifact import (
     IndexEntry,
     Layout,
     Manifest,
+    Previous,
     StoreEntry,
     fsync_path,
     record_files,
@@ -65,7 +66,7 @@ def commit_generation(
     committed = [*tracked_files(layout.items, store.version), index_path]
     if postprocess is not None:
         committed.append(postprocess)
-    for path in committed:
+    for path in [*committed, *{path.parent for path in committed}]:
         fsync_path(path)
     skips.publish(layout.skipped)
     manifest = Manifest(
@@ -89,7 +90,7 @@ def commit_generation(
         postprocess=None if postprocess is None else postprocess.name,
         files=record_files(layout.root, committed),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        previous_version=None if state.manifest is None else state.manifest.store.version,
+        previous=_previous(state.manifest),
         weights_origin=None if encoder is None else encoder.weights_origin,
         renamed=source.renamed,
         libraries=_versions(),
@@ -120,6 +121,12 @@ def _project(layout: Layout, state: BuildState, source: ItemSource | ArraySource
     writer.rewrite(pooled, finish.after, progress.advance, projection.matrix.shape[1])
     state.items_are_fresh = False
     return path
+
+
+def _previous(manifest: Manifest | None) -> Previous | None:
+    if manifest is None:
+        return None
+    return Previous(manifest.store.version, [n for n in (manifest.index.file, manifest.postprocess) if n])
 
 
 def _save(index: VectorIndex, path: Path) -> None:

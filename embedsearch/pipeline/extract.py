@@ -27,11 +27,12 @@ _NOT_FINITE = "the network gives NaN or infinity for it"
 class Shard:
     """What became of one task: rows to store, inputs left out, inputs known before.
 
-    n_reported: how many of them were told to the progress already, batch by batch.
+    changed: ids whose stored rows the inputs replace. n_reported: how many of them were told to the
+    progress already, batch by batch.
     """
 
     block: Block
-    changed: bool = False
+    changed: set[str] = field(default_factory=set)
     skips: list[Skip] = field(default_factory=list)
     n_known: int = 0
     n_reported: int = 0
@@ -103,7 +104,8 @@ def _array_shards(
 ) -> Iterator[Shard]:
     for ids, x, metadata in source.blocks(size):
         finite = finite_rows(x)
-        rows, prints, skips, n_known, changed = [], [], [], 0, False
+        rows, prints, skips, n_known = [], [], [], 0
+        changed: set[str] = set()
         for row, item_id in enumerate(ids):
             if not finite[row]:
                 skips.append(Skip(item_id, "", "the vector holds NaN or infinity"))
@@ -115,8 +117,9 @@ def _array_shards(
             elif visit is Visit.KNOWN:
                 n_known += 1
             else:
-                changed |= visit is Visit.CHANGED
                 rows.append(row)
+                if visit is Visit.CHANGED:
+                    changed.add(item_id)
                 prints.append(digest)
         block = Block(
             ids=[ids[row] for row in rows],

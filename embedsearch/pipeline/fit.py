@@ -1,8 +1,9 @@
-"""The named pass that looks at the data first: fitting PCA or whitening on a seeded sample."""
+"""The seeded sample that PCA, whitening and the training of an index look at first."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedsearch.config import Recipe
 from embedsearch.errors import UsageError
@@ -18,14 +19,18 @@ def fit_on_store(store: ItemStore, recipe: Recipe) -> Projection:
 
     Raises UsageError when the recipe asks for more dimensions than the data can give.
     """
-    n = len(store)
-    rows = np.arange(n, dtype=np.int64)
-    if n > SAMPLE_ROWS:
-        rows = np.sort(np.random.default_rng(SEED).choice(n, SAMPLE_ROWS, replace=False))
+    sample = store.vectors_at(sample_rows(len(store)))
     try:
-        return fit_projection(store.vectors_at(rows), int(recipe.out_dim or 0), whiten=recipe.whiten is not None)
+        return fit_projection(sample, int(recipe.out_dim or 0), whiten=recipe.whiten is not None)
     except UsageError as error:
         raise UsageError(f"{_asked(recipe)}: {error}; what was extracted is kept") from error
+
+
+def sample_rows(n: int) -> NDArray[np.int64]:
+    """At most SAMPLE_ROWS of n rows, drawn with SEED, ascending."""
+    if n <= SAMPLE_ROWS:
+        return np.arange(n, dtype=np.int64)
+    return np.sort(np.random.default_rng(SEED).choice(n, SAMPLE_ROWS, replace=False))
 
 
 def check_width(recipe: Recipe, width: int) -> None:

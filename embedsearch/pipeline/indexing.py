@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsearch.evaluate import recall_at_k
+from embedsearch.evaluate import recall_with_ties
 from embedsearch.index import Choice, VectorIndex
+from embedsearch.pipeline.fit import sample_rows
 from embedsearch.registry import INDEXES
 from embedsearch.store import ItemStore
 from embedsearch.types import Metric, Progress
@@ -18,6 +19,7 @@ _N_QUERIES = 256
 _SEED = 1
 
 Rows = NDArray[np.int64]
+Scores = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Built:
 def build_index(store: ItemStore, metric: Metric, choice: Choice, progress: Progress) -> Built:
     """Adds the store's vectors in row order, a block at a time; nothing is extracted again."""
     index: VectorIndex = INDEXES.get(choice.family).create(store.dim, metric, choice.build)
+    index.train(store.vectors_at(sample_rows(len(store))))
     index.reserve(len(store))
     progress.stage(f"indexing ({choice.family})", len(store))
     for block in store.vector_blocks(_BLOCK_ROWS):
@@ -48,12 +51,13 @@ def _measure(index: VectorIndex, store: ItemStore, metric: Metric, choice: Choic
     rows = np.sort(np.random.default_rng(_SEED).choice(n, min(_N_QUERIES, n), replace=False))
     xq = store.vectors_at(rows)
     progress.stage("measuring recall", n)
-    exact: VectorIndex = INDEXES.get("flat").create(store.dim, metric, {})
+    flat: type[VectorIndex] = INDEXES.get("flat")
     best_scores = np.empty((len(rows), 0), np.float32)
     best_rows = np.empty((len(rows), 0), np.int64)
     start = 0
     for block in store.vector_blocks(_BLOCK_ROWS):  # never a second copy of all vectors
-        part: VectorIndex = type(exact).create(store.dim, metric, {})
+        part = flat.create(store.dim, metric, {})
+        part.train(block)
         part.add(block)
         scores, found = part.search(xq, min(k + 1, len(block)), {})
         best_scores = np.concatenate([best_scores, scores], axis=1)
@@ -63,11 +67,16 @@ def _measure(index: VectorIndex, store: ItemStore, metric: Metric, choice: Choic
         best_rows = np.take_along_axis(best_rows, order, axis=1)
         start += len(block)
         progress.advance(len(block))
-    _, found = index.search(xq, k + 1, choice.search)
-    return recall_at_k(_without(found, rows, k), _without(best_rows, rows, k))
+    found_scores, found = index.search(xq, k + 1, choice.search)
+    return recall_with_ties(
+        _without(found_scores, found, rows, k), _without(best_scores, best_rows, rows, k), metric.higher_is_better
+    )
 
 
-def _without(found: Rows, own: Rows, k: int) -> Rows:
-    """Each query's own row taken out of its answers, k left."""
-    kept = [[row for row in answers if row != mine][:k] for answers, mine in zip(found, own, strict=True)]
-    return np.array([answers + [-1] * (k - len(answers)) for answers in kept], np.int64)
+def _without(scores: Scores, found: Rows, own: Rows, k: int) -> Scores:
+    """Scores of each query's k answers, its own row left out; NaN where there is none."""
+    kept = np.full((len(own), k), np.nan, np.float32)
+    for query, mine in enumerate(own):
+        others = scores[query, (found[query] != mine) & (found[query] >= 0)][:k]
+        kept[query, : len(others)] = others
+    return kept

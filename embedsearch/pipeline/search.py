@@ -84,6 +84,8 @@ class Searcher:
         hits = Hits(self.store.hits(rows[found], scores[found]))
         if len(hits) < n_found:
             hits.note = f"{len(hits)} of the {n_found} best score at least {min_score}"
+        elif n_found < len(rows):
+            hits.note = f"the index found {n_found} of the {len(rows)} items that are there to be found"
         elif len(hits) < k:
             hits.note = f"{n_found} items are there to be found, {k} were asked for"
         return hits

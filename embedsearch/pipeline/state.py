@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from embedsearch.artifact import Layout, Manifest, Pending, read_manifest, read_pending
+from embedsearch.artifact import Layout, Manifest, Pending, read_manifest, read_pending, verify_files
 from embedsearch.config import Recipe
 from embedsearch.errors import ContradictionError, DamagedIndexError, UsageError
 from embedsearch.postprocess import Projection
@@ -66,10 +66,12 @@ def open_state(layout: Layout, recipe: Recipe, source: ItemSource | ArraySource,
         if not restart:
             raise
         manifest = pending = None
-    if manifest is None and pending is None:
-        _require_ours(layout, restart)
     if pending is not None and manifest is not None and pending.generation <= manifest.generation:
         pending = None  # killed after its commit, before it was tidied away
+    if pending is not None and not restart and _is_without_rows(layout, pending):
+        # nothing was extracted, so it loses nothing to begin anew, or with another recipe
+        restart = manifest is None or not _differences(recipe, source, pending.recipe, pending.source)
+        pending = None
     if restart or (pending is None and manifest is None):
         return _begin(layout, recipe, source, manifest)
     if pending is not None:
@@ -84,8 +86,13 @@ def open_state(layout: Layout, recipe: Recipe, source: ItemSource | ArraySource,
         return BuildState(recipe, manifest, None, pending.generation, items_are_fresh, pooled_is_fresh, True)
     assert manifest is not None
     _require_same(layout, recipe, source, manifest.recipe, manifest.source, "an index")
+    verify_files(layout.root, manifest.files)  # never build on damage, nor vouch for it in a new manifest
     projection = Projection.load(layout.root / manifest.postprocess) if manifest.postprocess else None
     return BuildState(recipe, manifest, projection, manifest.generation + 1, False, True, False)
+
+
+def _is_without_rows(layout: Layout, pending: Pending) -> bool:
+    return latest_version(layout.items) <= pending.base_version and latest_version(layout.pooled) == 0
 
 
 def _begin(layout: Layout, recipe: Recipe, source: ItemSource | ArraySource, manifest: Manifest | None) -> BuildState:
@@ -109,19 +116,22 @@ def tidy(layout: Layout, manifest: Manifest) -> None:
     """Removes what neither this generation nor the one before it needs; readers may still hold that."""
     layout.pending.unlink(missing_ok=True)
     shutil.rmtree(layout.pooled, ignore_errors=True)
-    named = {manifest.index.file, manifest.postprocess}
-    for number, path in layout.generation_files():
-        if path.name not in named and number != manifest.generation - 1:
+    before = manifest.previous
+    named = {manifest.index.file, manifest.postprocess, *(before.files if before else ())}
+    for _, path in layout.generation_files():
+        if path.name not in named:
             path.unlink(missing_ok=True)
-    keep = [manifest.store.version]
-    if manifest.previous_version is not None:
-        keep.append(manifest.previous_version)
+    keep = [manifest.store.version, *([before.version] if before else [])]
     with contextlib.suppress(OSError, ValueError):  # disk space only; the next build tries again
         StoreWriter(layout.items, pa.schema([]), fresh=False).forget_versions(keep)
 
 
-def _require_ours(layout: Layout, restart: bool) -> None:
-    """Never writes into a folder that holds a user's own files."""
+def require_ours(layout: Layout, restart: bool) -> None:
+    """Raises UsageError when the folder holds a user's own files; nothing is ever written among them."""
+    if not layout.root.exists():
+        return
+    if layout.manifest.exists() or layout.pending.exists():
+        return
     ours = {
         layout.lock.name,
         layout.skipped.name,
@@ -145,14 +155,19 @@ def _require_ours(layout: Layout, restart: bool) -> None:
 def _require_same(
     layout: Layout, recipe: Recipe, source: ItemSource | ArraySource, old: Recipe, old_source: str, what: str
 ) -> None:
-    differences = recipe.differences(old)
-    if old_source != source.location:
-        differences.append(f"source: {old_source!r}, now {source.location!r}")
+    differences = _differences(recipe, source, old, old_source)
     if differences:
         raise ContradictionError(
             f"{layout.root} holds {what} with another recipe ({'; '.join(differences)}); "
             "give another folder with --out, or replace it with --restart"
         )
+
+
+def _differences(recipe: Recipe, source: ItemSource | ArraySource, old: Recipe, old_source: str) -> list[str]:
+    found = recipe.differences(old)
+    if old_source != source.location:
+        found.append(f"source: {old_source!r}, now {source.location!r}")
+    return found
 
 
 def is_current(root: Path, manifest: Manifest) -> bool:

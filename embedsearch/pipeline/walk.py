@@ -17,13 +17,13 @@ T = TypeVar("T")
 class Task:
     """One shard of a source: plain data that a worker anywhere can take.
 
-    number: position of the shard. items: what has to be extracted; changed: whether some of them
+    number: position of the shard. items: what has to be extracted; changed: ids of those among them that
     replace stored rows. n_known: inputs that are stored already. skips: inputs left out by the source.
     """
 
     number: int
     items: list[Item] = field(default_factory=list)
-    changed: bool = False
+    changed: set[str] = field(default_factory=set)
     n_known: int = 0
     skips: list[Skip] = field(default_factory=list)
 
@@ -43,8 +43,9 @@ def tasks(source: Iterable[Item | Skip], ledger: Ledger, shard_size: int) -> Ite
             elif visit is Visit.KNOWN:
                 task.n_known += 1
             else:
-                task.changed |= visit is Visit.CHANGED
                 task.items.append(entry)
+                if visit is Visit.CHANGED:
+                    task.changed.add(entry.id)
         yield task
 
 

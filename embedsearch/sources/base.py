@@ -60,7 +60,14 @@ def text_hash(text: str) -> str:
 
 
 def free_name(name: str, taken: set[str]) -> str:
-    """`name`, with underscores added while it collides with a store column or another in `taken`."""
-    while name in STORE_COLUMNS or name in taken or name.startswith("_row"):
-        name = name.lstrip("_") if name.startswith("_row") else name + "_"
-    return name
+    """A name near `name` under which the store can keep a metadata column.
+
+    Dots mean nesting to the store, names that begin with _row are its own, and empty ones it does not
+    take; underscores are added while a name collides with a store column or another in `taken`.
+    """
+    free = name.strip().replace(".", "_") or "column"
+    if free.startswith("_row"):
+        free = free.lstrip("_")
+    while free in STORE_COLUMNS or free in taken:
+        free += "_"
+    return free

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-_INT = re.compile(r"-?(0|[1-9]\d{0,17})")  # no leading zeros: "01234" is a code, not a number
+_INT = re.compile(r"-?(0|[1-9]\d{0,18})")  # no leading zeros: "01234" is a code, not a number
 _FLOAT = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?")
@@ -25,14 +25,29 @@ def _parse(pattern: re.Pattern[str], convert: Callable[[str], Any]) -> Callable[
     return parse
 
 
+def _parse_int(text: str) -> int:
+    value = int(text)
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(text)
+    return value
+
+
+def _parse_float(text: str) -> float:
+    """Refuses whole numbers that a float64 would round, so that such a column stays text."""
+    value = float(text)
+    if _INT.fullmatch(text) and int(value) != int(text):
+        raise ValueError(text)
+    return value
+
+
 def _parse_bool(text: str) -> bool:
     return {"true": True, "false": False}[text.lower()]
 
 
 # tried in this order; what a column's every value passes is its type
 _READINGS: tuple[tuple[pa.DataType, Callable[[str], Any]], ...] = (
-    (pa.int64(), _parse(_INT, int)),
-    (pa.float64(), _parse(_FLOAT, float)),
+    (pa.int64(), _parse(_INT, _parse_int)),
+    (pa.float64(), _parse(_FLOAT, _parse_float)),
     (pa.bool_(), _parse_bool),
     (pa.date32(), _parse(_DATE, date.fromisoformat)),
     (pa.timestamp("us"), _parse(_TIME, datetime.fromisoformat)),
@@ -67,17 +82,21 @@ class ValueColumn:
 
     def __init__(self) -> None:
         self._kinds: set[type] = set()
+        self._floats_hold_all = True
 
     def observe(self, value: Any) -> None:
-        if value is not None:
-            too_long = isinstance(value, int) and not -(2**63) <= value < 2**63
-            self._kinds.add(str if too_long else type(value))
+        if value is None:
+            return
+        too_long = isinstance(value, int) and not -(2**63) <= value < 2**63
+        self._kinds.add(str if too_long else type(value))
+        if isinstance(value, int) and not too_long:
+            self._floats_hold_all &= int(float(value)) == value
 
     @property
     def type(self) -> pa.DataType:
         if self._kinds == {int}:
             return pa.int64()
-        if self._kinds in ({float}, {int, float}):
+        if self._kinds == {float} or (self._kinds == {int, float} and self._floats_hold_all):
             return pa.float64()
         if self._kinds == {bool}:
             return pa.bool_()
@@ -86,7 +105,7 @@ class ValueColumn:
     def convert(self, value: Any) -> Any:
         if value is None:
             return None
-        if self._kinds == {int, float}:
+        if self.type == pa.float64():
             return float(value)
         if self.type == pa.string() and not isinstance(value, str):
             return json.dumps(value, ensure_ascii=False)

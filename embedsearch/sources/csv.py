@@ -43,17 +43,22 @@ class CSVReader:
         rows = self._rows()
         next(rows, None)
         for row in rows:
-            parsed = self._parse(row)
-            yield parsed if isinstance(parsed, BadRow) else convert_row(self._columns, parsed)
+            yield self._parse(row)
+
+    def convert(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        return convert_row(self._columns, row)
 
     def _rows(self) -> Iterator[list[str]]:
         """Every row that is not blank; stray bytes come as lone surrogates, for `_parse` to find."""
         with open_binary(self._location) as binary:
             text = io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="")
+            # strict: a quote that is never closed would swallow the rest of the file as one cell
+            reader = csv.reader(text, delimiter=self._delimiter, strict=True)
             try:
-                yield from (row for row in csv.reader(text, delimiter=self._delimiter) if row)
+                yield from (row for row in reader if row)
             except csv.Error as error:
-                raise SourceError(f"{self._location} is not a CSV file: {error}") from error
+                place = f"line {reader.line_num}"
+                raise SourceError(f"{self._location} is not a CSV file: {error}, at or before {place}") from error
 
     def _parse(self, row: list[str]) -> dict[str, str] | BadRow:
         if len(row) != len(self._header):
@@ -68,6 +73,10 @@ class CSVReader:
 def _header(location: str, names: list[str]) -> list[str]:
     if not names:
         raise SourceError(f"{location} is empty: a CSV file needs a header row")
+    try:
+        "".join(names).encode("utf-8")
+    except UnicodeEncodeError:
+        raise SourceError(f"{location} is not UTF-8: its header row has other bytes; convert it to UTF-8") from None
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise SourceError(f"{location} has two columns named {twice[0]!r}")

@@ -12,7 +12,7 @@ from embedsearch.errors import ItemError, MissingExtraError, SourceError, UsageE
 
 
 def is_url(location: str) -> bool:
-    return "://" in location or "::" in location
+    return "://" in location
 
 
 def filesystem(location: str) -> tuple[Any, str]:
@@ -64,6 +64,17 @@ def stat_fingerprint(info: dict[str, Any]) -> str:
     changed = info.get("mtime") or info.get("ETag") or info.get("LastModified") or info.get("last_modified")
     changed = changed or info.get("created") or ""
     return f"{info.get('size', '')}-{changed}"
+
+
+def local_stamp(uri: str) -> str:
+    """Size and time of a local file, which change with its content; nothing for URLs and missing files."""
+    if is_url(uri):
+        return ""
+    try:
+        stat = Path(uri).stat()
+    except OSError:
+        return ""
+    return f"{stat.st_size}-{stat.st_mtime_ns}"
 
 
 def printable(path: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -50,20 +50,25 @@ IMAGE_SUFFIXES = frozenset(
 )
 TEXT_SUFFIXES = frozenset([".txt", ".text", ".md", ".rst"])
 
+UNLISTED = "folder cannot be listed"
+
 
 class FolderSource(ItemSource):
     """Every file below `location` (or matching it, when it is a glob) whose suffix fits the modality.
 
     Names that start with a dot are passed over, as shells do. Any other file that does not fit is
-    reported as a Skip, so nothing is lost silently. Links to folders are followed, but not in circles.
+    reported as a Skip, so nothing is lost silently. Links to folders are followed, but not in circles;
+    folders that hold an index are passed over.
     """
 
-    def __init__(self, location: str, modality: Modality, pattern: bool = False) -> None:
+    def __init__(
+        self, location: str, modality: Modality, *, kind: Literal["folder", "glob", "file"] = "folder"
+    ) -> None:
         self.location = location
         self.modality = modality
-        self._pattern = pattern
+        self._kind = kind
         self._fs, self._path = filesystem(location)
-        self._scheme = "" if local_path(self._fs, self._path) else f"{location.partition('://')[0]}://"
+        self._is_local = local_path(self._fs, self._path) is not None
         self._suffixes = IMAGE_SUFFIXES if modality is Modality.IMAGE else TEXT_SUFFIXES
         self._count: int | None = None
 
@@ -77,7 +82,18 @@ class FolderSource(ItemSource):
         return self._count
 
     def __iter__(self) -> Iterator[Item | Skip]:
-        return self._matches() if self._pattern else self._walk(self._path.rstrip("/") or "/")
+        if self._kind == "glob":
+            return self._matches()
+        if self._kind == "file":
+            return iter([self._file(self._path, self._path.rpartition("/")[2], {})])
+        return self._walk(self._path.rstrip("/") or "/")
+
+    def _uri(self, path: str) -> str:
+        """What opens `path` again, apart from this file system object."""
+        if self._is_local:
+            return path
+        outer = self.location.partition("::")[2]  # zip://inside::outer
+        return str(self._fs.unstrip_protocol(path)) + (f"::{outer}" if outer else "")
 
     def _matches(self) -> Iterator[Item | Skip]:
         root = _fixed_prefix(self._path)
@@ -93,44 +109,42 @@ class FolderSource(ItemSource):
         except OSError as error:
             if not prefix:
                 raise SourceError(f"{self.location} cannot be listed: {error.strerror or error}") from error
-            yield Skip(printable(prefix), folder, f"folder cannot be listed: {error.strerror or error}")
+            yield Skip(printable(prefix), folder, f"{UNLISTED}: {error.strerror or error}")
             return
+        if any(name == "items.lance" and is_folder for name, is_folder, _ in entries):
+            return  # an index, perhaps the one that is being built
         above = (*above, self._real(folder))
-        folders = []
-        for name, info in entries:
-            if name.startswith("."):
+        for name, is_folder, info in entries:
+            if not is_folder and not name.startswith("."):
+                yield self._file(f"{folder.rstrip('/')}/{name}", prefix + name, info)
+        for name, is_folder, _ in entries:
+            if not is_folder or name.startswith("."):
                 continue
-            if info["type"] == "directory":
-                folders.append((name, info))
+            path = f"{folder.rstrip('/')}/{name}"
+            if self._real(path) in above:
+                yield Skip(printable(prefix + name), path, "link to a folder that it lies in")
             else:
-                yield self._file(info["name"], prefix + name, info)
-        for name, info in folders:
-            if self._real(info["name"]) in above:
-                yield Skip(printable(prefix + name), info["name"], "link to a folder that it lies in")
-            else:
-                yield from self._walk(info["name"], f"{prefix}{name}/", above)
+                yield from self._walk(path, f"{prefix}{name}/", above)
 
     def _real(self, folder: str) -> str:
         """`folder` itself, whatever links lead to it."""
-        return folder if self._scheme else os.path.realpath(folder)
+        return os.path.realpath(folder) if self._is_local else folder
 
-    def _list(self, folder: str) -> list[tuple[str, dict[str, Any]]]:
-        if self._scheme:
-            infos = self._fs.ls(folder, detail=True)
-            return sorted((PurePosixPath(info["name"].rstrip("/")).name, info) for info in infos)
-        listed = []
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                kind = "directory" if entry.is_dir() else "file"
-                listed.append((entry.name, {"name": entry.path, "type": kind}))
-        return sorted(listed, key=lambda pair: pair[0])
+    def _list(self, folder: str) -> list[tuple[str, bool, dict[str, Any]]]:
+        """Name, whether it is a folder, and what is known of each entry, in the order of the names."""
+        if self._is_local:
+            with os.scandir(folder) as entries:
+                return sorted(((entry.name, entry.is_dir(), {}) for entry in entries), key=lambda entry: entry[0])
+        infos = self._fs.ls(folder, detail=True)
+        named = ((info["name"].rstrip("/").rpartition("/")[2], info["type"] == "directory", info) for info in infos)
+        return sorted(named, key=lambda entry: entry[0])
 
     def _file(self, path: str, name: str, info: dict[str, Any]) -> Item | Skip:
-        item_id, uri = printable(name), self._scheme + path
+        item_id, uri = printable(name), self._uri(path)
         suffix = PurePosixPath(name).suffix.lower()
         if suffix and suffix not in self._suffixes:
             return Skip(item_id, uri, f"not {_kind(self.modality)}: files ending in {suffix} are not read")
-        if "size" not in info:
+        if self._is_local:
             try:
                 stat = Path(path).stat()
             except OSError as error:

@@ -31,8 +31,10 @@ class JSONLReader:
         return self._n_rows
 
     def __iter__(self) -> Iterator[Mapping[str, Any] | BadRow]:
-        for row in self._rows():
-            yield row if isinstance(row, BadRow) else convert_row(self._columns, row)
+        yield from self._rows()
+
+    def convert(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        return convert_row(self._columns, row)
 
     def _rows(self) -> Iterator[dict[str, Any] | BadRow]:
         with open_binary(self._location) as lines:

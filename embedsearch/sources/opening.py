@@ -43,10 +43,10 @@ def open_source(
         if suffix in TEXT_SUFFIXES and modality is not Modality.IMAGE:
             return LinesSource(location)
         if suffix in IMAGE_SUFFIXES and modality is not Modality.TEXT:
-            return FolderSource(location, Modality.IMAGE, pattern=True)
+            return FolderSource(location, Modality.IMAGE, kind="file")
         raise UsageError(f"{location} is not a kind of file that is read; give {_READABLE}")
     if any(sign in location for sign in "*?["):
-        return FolderSource(location, modality or _glob_modality(suffix), pattern=True)
+        return FolderSource(location, modality or _glob_modality(suffix), kind="glob")
     raise SourceError(f"{location} does not exist; give {_READABLE}")
 
 

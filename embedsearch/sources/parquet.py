@@ -21,6 +21,9 @@ class ParquetReader:
         with open_binary(location) as stream:
             file = self._open(stream)
             self._n_rows = file.metadata.num_rows
+            names = file.schema_arrow.names
+            if len(set(names)) != len(names):
+                raise SourceError(f"{location} has two columns named {max(names, key=names.count)!r}")
             fields = [(field.name, _plain(field.type)) for field in file.schema_arrow]
         self.schema = pa.schema(fields)
 
@@ -31,6 +34,9 @@ class ParquetReader:
         with open_binary(self._location) as stream:
             for batch in self._open(stream).iter_batches(batch_size=1024):
                 yield from batch.to_pylist()
+
+    def convert(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        return row
 
     def _open(self, stream: Any) -> pq.ParquetFile:
         try:

@@ -17,10 +17,13 @@ class BadRow:
 
 
 class RowReader(Protocol):
-    """A file format: rows as dictionaries that already have the types of `schema`."""
+    """A file format: rows as dictionaries, as they stand in the file."""
 
     schema: pa.Schema
 
     def __iter__(self) -> Iterator[Mapping[str, Any] | BadRow]: ...
+
+    def convert(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The values of a row as the schema types them; the row itself has them as they are spelt."""
 
     def count(self) -> int | None: ...

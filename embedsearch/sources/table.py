@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from embedsearch.errors import UsageError
 from embedsearch.sources.base import Columns, ItemSource, free_name, text_hash
-from embedsearch.sources.files import is_url
+from embedsearch.sources.files import is_url, local_stamp
 from embedsearch.sources.rows import BadRow, RowReader
 from embedsearch.types import Item, Modality, Skip
 
@@ -90,13 +90,15 @@ class TableSource(ItemSource):
     def _item(self, item_id: str, row: Mapping[str, Any]) -> Item | Skip:
         content = row.get(str(self._content))
         content = "" if content is None else str(content)
-        metadata = {to: row.get(name) for name, to in self._metadata.items()}
+        typed = self._reader.convert(row)
+        metadata = {to: typed.get(name) for name, to in self._metadata.items()}
         about = text_hash(repr(sorted(metadata.items())))  # a changed price is a changed item too
         if self.modality is Modality.TEXT:
             return Item(item_id, content=content, fingerprint=f"{text_hash(content)}-{about}", metadata=metadata)
         if not content:
             return Skip(item_id, self.location, f"the image column {self._content!r} is empty")
-        return Item(item_id, uri=self._resolve(content), fingerprint=about, metadata=metadata)
+        uri = self._resolve(content)
+        return Item(item_id, uri=uri, fingerprint=f"{text_hash(uri)}-{local_stamp(uri)}-{about}", metadata=metadata)
 
     def _resolve(self, path: str) -> str:
         if is_url(path) or path.startswith("/"):
