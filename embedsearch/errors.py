@@ -79,6 +79,8 @@ def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> Unkno
     near = get_close_matches(name, names, n=3, cutoff=0.5)
     if near:
         told = f"did you mean {' or '.join(map(repr, near))}?"
+    elif not names:
+        told = "there are none"
     elif len(names) <= 12:
         told = f"valid: {', '.join(names)}"
     else:

@@ -100,6 +100,10 @@ def arm(place: str) -> None:
             before(StoreWriter, "write", 4 + 2)
         case "after projecting":
             after(StoreWriter, "rewrite")
+        case "after an upsert":
+            after(StoreWriter, "upsert")
+        case "after a deletion":
+            after(StoreWriter, "delete")
         case "nowhere":
             pass
         case _:

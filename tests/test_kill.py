@@ -77,6 +77,43 @@ def test_a_killed_build_goes_on(place, whiten, folder, undisturbed, tmp_path):
     assert not leftovers
 
 
+def test_a_generation_that_readers_need_outlives_a_killed_replacement(folder, tmp_path):
+    out = tmp_path / "index"
+    old = es.build(folder, out, **killed_build.OPTIONS)
+    code = (
+        "import killed_build; killed_build.arm('in the middle of the index file'); "
+        "from embedsearch.engine.building import build_with_report; "
+        f"build_with_report({str(folder)!r}, {str(out)!r}, restart=True, **killed_build.OPTIONS)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=SCRIPT.parent, capture_output=True)
+    es.build(folder, out, restart=True, **killed_build.OPTIONS)
+    kept = {path.name for path in out.glob("index-*.faiss")}
+    assert old.info()["index"]["file"] in kept and es.open(out).info()["index"]["file"] in kept and len(kept) == 2
+
+
+def test_a_killed_update_goes_on(folder, emoji, tmp_path):
+    """New, changed and vanished inputs over a finished index, killed after each commit of the store."""
+    source, log = shutil.copytree(folder, tmp_path / "source"), tmp_path / "log"
+    log.touch()
+    es.build(source, tmp_path / "finished", **killed_build.OPTIONS)
+    names = sorted(path.name for path in source.glob("*.png"))
+    for path in emoji["google"][30:38]:
+        shutil.copy(path, source)
+    shutil.copy(emoji["google"][60], source / names[3])
+    (source / names[5]).unlink()
+    expected = es.build(source, tmp_path / "expected", **killed_build.OPTIONS)
+    for place in ("after the first commit", "after an upsert", "after a deletion", "before compaction"):
+        out = shutil.copytree(tmp_path / "finished", tmp_path / place.replace(" ", "-"))
+        killed = run(place, log, source, out, "")
+        assert killed.returncode == -signal.SIGKILL, f"{place}: {killed.stderr}"
+        before = es.open(out)
+        assert len(before) == N and names[5] in before.ids, "readers still have the generation before"
+        assert run("nowhere", log, source, out, "").returncode == 0
+        ours = es.open(out)
+        assert sorted(ours.ids) == sorted(expected.ids)
+        np.testing.assert_allclose(ours.vectors(expected.ids), expected.vectors(expected.ids), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "place", ["after the second commit", "in the middle of the index file", "before the manifest is renamed"]
 )

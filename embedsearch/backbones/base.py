@@ -54,11 +54,9 @@ class Backbone(ABC):
         self._infos = {info.name: info for info in infos}
         self._device = _device(options.device)
         # what has no weights stays on meta, and is missed only if it is reached
-        self._module = (
-            module.eval()
-            .requires_grad_(False)
-            ._apply(lambda tensor: tensor if tensor.is_meta else tensor.to(self._device))
-        )
+        self._module = module.eval().requires_grad_(False)
+        move: Any = self._module._apply
+        move(lambda tensor: tensor if tensor.is_meta else tensor.to(self._device))
         self._precision = options.precision
         self._lock = threading.Lock()  # hooks are per module, so one pass at a time
 

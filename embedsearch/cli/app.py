@@ -14,8 +14,17 @@ app = typer.Typer(
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from embedsearch import __version__
+
+        print(f"embedsearch {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
+    version: bool = typer.Option(False, "--version", help="Show the version.", callback=_version, is_eager=True),
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
 ) -> None:
     """Similarity search over the inner layers of neural networks: extract, pool, normalise, index, ask."""

@@ -143,10 +143,13 @@ def _told(report: object, target: Path) -> list[str]:
         about += [f"{report.n_known:,} stored before"] if report.n_known else []
         about += [f"{report.n_removed:,} removed, no longer in the source"] if report.n_removed else []
         lines = [f"{target} holds {report.n_items:,} items ({', '.join(about)})"]
+    if report.encoder and report.n_new:
+        lines.append(f"encoded by {report.encoder}")
     if report.n_truncated:
         lines.append(f"{report.n_truncated:,} texts are longer than the network reads and were cut")
     if report.n_skipped:
-        lines.append(f"{report.n_skipped:,} inputs were left out, listed in {target / 'skipped.jsonl'}:")
+        were = "input was" if report.n_skipped == 1 else "inputs were"
+        lines.append(f"{report.n_skipped:,} {were} left out, listed in {target / 'skipped.jsonl'}:")
         most = sorted(report.reasons.items(), key=lambda pair: -pair[1])
         lines += [f"  {count:,} x {reason}" for reason, count in most[:5]]
         lines += [f"  and {len(most) - 5} other reasons"] if len(most) > 5 else []

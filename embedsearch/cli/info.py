@@ -72,7 +72,7 @@ def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
             "size",
             f"{_bytes(about['disk_bytes'])} on disk, index {index['bytes_per_vector']:g} bytes a vector",
         ),
-        ("metadata", ", ".join(about["metadata_columns"]) or "none"),
+        ("metadata", ", ".join(f"{name} ({kind})" for name, kind in about["metadata_columns"].items()) or "none"),
     ]
     lines += (
         [("renamed", ", ".join(f"{old} -> {new}" for old, new in about["renamed"].items()))] if about["renamed"] else []

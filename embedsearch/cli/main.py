@@ -33,6 +33,8 @@ def run(args: list[str] | None = None) -> NoReturn:
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="embedsearch", standalone_mode=False)
         sys.stdout.flush()
+        if code == INTERRUPTED:  # some versions of typer return it
+            raise KeyboardInterrupt
     except _ClickError as error:
         context = getattr(error, "ctx", None)
         hint = f" (see `{context.command_path} --help`)" if context else ""
@@ -59,4 +61,6 @@ def _told(message: str, code: int) -> int:
 
 
 def _one_line(error: BaseException | str) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.strerror}: {error.filename}"
     return " ".join(str(error).split()) or type(error).__name__

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from embedsearch.cli.app import app
-from embedsearch.errors import SourceError, UsageError
+from embedsearch.errors import UsageError
 from embedsearch.types import Hits, Modality
 
 if TYPE_CHECKING:
@@ -58,6 +58,10 @@ def query(
     style = "json" if as_json else style
     if style not in ("table", "json", "jsonl"):
         raise UsageError(f"format {style!r} is not known; valid: table, json, jsonl")
+    if sheet is not None:
+        from embedsearch.presenters.sheet import check_path
+
+        check_path(sheet)
     from embedsearch.engine.opening import open as open_index
 
     opened = open_index(index, weights=weights)
@@ -83,26 +87,25 @@ def query(
     _present([label for label, _ in queries], answers, style)
     if sheet is not None:
         opened.save_sheet(queries, answers, sheet)
+        if style == "table":
+            print(f"\ndrawn in {sheet}")
 
 
 def _read_inputs(inputs: list[str]) -> list[str]:
-    """The inputs, with - replaced by the lines of stdin that are not blank."""
+    """The inputs, with - replaced by the lines of stdin."""
     read = []
     for entry in inputs:
         if entry == "-":
-            read += [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
+            read += [line.rstrip("\r\n") for line in sys.stdin]
         else:
             read.append(entry)
     return read
 
 
 def _by_vectors(opened: Index, path: Path, k: int, where: str | None, min_score: float | None) -> list[Hits]:
-    import numpy as np
+    from embedsearch.sources.arrays import read_matrix
 
-    try:
-        x = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise SourceError(f"{path} is not a .npy file of numbers: {error}") from error
+    x = read_matrix(str(path))
     return opened.search_many(vectors=x, k=k, where=where, min_score=min_score)
 
 
@@ -118,7 +121,8 @@ def _present(labels: list[str], answers: list[Hits], style: str) -> None:
     from embedsearch.presenters.plain import answers_as_data, answers_as_text
 
     if style == "table":
-        print(answers_as_text(labels, answers))
+        if labels:
+            print(answers_as_text(labels, answers))
         return
     data = answers_as_data(labels, answers)
     if style == "json":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
@@ -29,9 +30,17 @@ _ONLY_FOR_ENCODERS = ("backbone", "weights", "layers", "pooling", "gem_p", "size
 def build(source: str | Path | ArrayLike, out: str | Path, **options: Any) -> Index:
     """Builds an index and opens it; see `build_with_report` for the options.
 
-    An interrupted build goes on where it was; a finished one is brought in line with its source.
+    An interrupted build goes on where it was; a finished one is brought in line with its source. Warns
+    when inputs were left out (they are listed in skipped.jsonl).
     """
-    build_with_report(source, out, **options)
+    report = build_with_report(source, out, **options)
+    if report.n_skipped:
+        most = ", ".join(
+            f"{n} x {reason}" for reason, n in sorted(report.reasons.items(), key=lambda pair: -pair[1])[:3]
+        )
+        warnings.warn(
+            f"{report.n_skipped} inputs were left out, see {Path(out) / 'skipped.jsonl'}: {most}", stacklevel=2
+        )
     return open_index(out)
 
 
@@ -121,7 +130,8 @@ def _encoder_recipe(modality: Modality, fields: dict[str, Any]) -> Recipe:
 def _vector_recipe(fields: dict[str, Any]) -> Recipe:
     useless = [name for name in _ONLY_FOR_ENCODERS if name in fields]
     if useless:
-        raise UsageError(f"{useless[0]!r} is for pictures and texts; these are vectors already")
+        name = "layer" if useless[0] == "layers" else useless[0]
+        raise UsageError(f"{name!r} is for pictures and texts; these are vectors already")
     metric = parse_enum(Metric, fields.get("metric", "cosine"), "metric")
     # lengths of given vectors mean something under ip and l2
     return Recipe.from_dict({"normalize": metric is Metric.COSINE, **fields, "modality": "vector"})

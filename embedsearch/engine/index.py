@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from embedsearch.artifact.skipped import skip_reasons
 from embedsearch.errors import ContradictionError, UsageError
 from embedsearch.pipeline.search import Searcher
+from embedsearch.postprocess import Postprocess, Projection
 from embedsearch.types import Hit, Hits, Modality
 from embedsearch.vectors import Matrix, as_matrix
 
@@ -58,8 +60,9 @@ class Index:
         """The k items most like one query, best first.
 
         query: a path, URL, PIL image or array for an index of pictures; a text for an index of texts.
-        vector: float D instead. where: an SQL condition over the metadata, such as "price < 20", that
-        hits must meet. min_score: leaves out hits that score less (not for l2).
+        vector: float D instead, or of the source's width for vectors indexed with pca or whiten. where: an
+        SQL condition over the metadata, such as "price < 20", that hits must meet. min_score: leaves out
+        hits that score less (not for l2).
         Returns Hits, a list of Hit whose `note` says why fewer than k came back.
         Raises ItemError when the query cannot be read, UsageError for wrong arguments.
         """
@@ -68,7 +71,7 @@ class Index:
         if query is not None:
             return self.search_many([query], k=k, where=where, min_score=min_score)[0]
         assert vector is not None
-        return self._answers(as_matrix(vector, self.dim, what="the vector"), k, where, min_score)[0]
+        return self._answers(self._as_queries(vector), k, where, min_score)[0]
 
     def search_many(
         self,
@@ -84,7 +87,7 @@ class Index:
         vectors: float N x D instead of queries. For arrays without metadata `search_vectors` is faster.
         """
         if vectors is not None:
-            return self._answers(as_matrix(vectors, self.dim), k, where, min_score)
+            return self._answers(self._as_queries(vectors), k, where, min_score)
         if len(queries) == 0:
             return []
         return self._answers(self.encoder.encode(queries), k, where, min_score)
@@ -106,7 +109,7 @@ class Index:
         for mine, found, score in zip(own, rows, scores, strict=True):
             # among exact duplicates the item itself may not be found; then the last one gives way
             others = np.flatnonzero(found != mine)[:k]
-            answers.append(self._searcher.hits(found[others], score[others], k, min_score))
+            answers.append(self._searcher.hits(found[others], score[others], k, where, min_score))
         return answers
 
     def search_vectors(
@@ -117,7 +120,7 @@ class Index:
         x: float32 N x D (or D, as one row). where: as in `search`. Where an approximate index found
         fewer, the id is None and the score NaN. Raises UsageError for another width, NaN, or k < 1.
         """
-        rows, scores = self._searcher.search(as_matrix(x, self.dim), k, where)
+        rows, scores = self._searcher.search(self._as_queries(x), _checked(k), where)
         if rows.size and rows.min() < 0:
             ids = self._searcher.store.ids_at(np.maximum(rows, 0))
             ids[rows < 0] = None
@@ -158,7 +161,7 @@ class Index:
             "path": str(self.path),
             **body,
             "skipped": skip_reasons(self.path),
-            "metadata_columns": self._searcher.store.metadata_columns,
+            "metadata_columns": self._searcher.store.metadata_types,
             "disk_bytes": sum(sizes.values()),
             "store_bytes": store,
             "index_bytes": sizes[self._searcher.manifest.index.file],
@@ -185,23 +188,44 @@ class Index:
                 self._encoder = self._load_encoder()
         return self._encoder
 
+    def _as_queries(self, x: ArrayLike) -> Matrix:
+        """Vectors of the index's own space; where a projection was fitted on given vectors, those of the
+        width it takes are passed through it."""
+        matrix = as_matrix(x)
+        manifest = self._searcher.manifest
+        if (
+            matrix.shape[1] == self.dim
+            or manifest.postprocess is None
+            or manifest.recipe.modality is not Modality.VECTOR
+        ):
+            return as_matrix(matrix, self.dim)
+        postprocess = Postprocess(manifest.recipe.normalize, Projection.load(self.path / manifest.postprocess))
+        width = len(postprocess.projection.mean) if postprocess.projection else 0
+        if matrix.shape[1] != width:
+            raise UsageError(f"vectors have {matrix.shape[1]} dimensions, the index has {self.dim}, its source {width}")
+        return postprocess(matrix)
+
     def _load_encoder(self) -> Encoder:
         manifest = self._searcher.manifest
         if manifest.recipe.modality is Modality.VECTOR:
             raise ContradictionError(f"{self.path} holds plain vectors; ask by id or by vector")
         from embedsearch.pipeline.encode import Encoder
-        from embedsearch.postprocess import Projection
 
         projection = Projection.load(self.path / manifest.postprocess) if manifest.postprocess else None
         recipe = manifest.recipe if self._weights is None else replace(manifest.recipe, weights=self._weights)
         return Encoder.from_recipe(recipe, projection=projection)
 
     def _answers(self, x: Matrix, k: int, where: str | None, min_score: float | None) -> list[Hits]:
-        rows, scores = self._searcher.search(x, k, where)
-        return [self._searcher.hits(r, s, k, min_score) for r, s in zip(rows, scores, strict=True)]
+        rows, scores = self._searcher.search(x, _checked(k), where)
+        return [self._searcher.hits(r, s, k, where, min_score) for r, s in zip(rows, scores, strict=True)]
 
 
 def _checked(k: int) -> int:
-    if k < 1:
+    """`k` as an int. Raises UsageError when it is none, or less than 1."""
+    try:
+        number = operator.index(k)
+    except TypeError:
+        raise UsageError(f"k is {k!r}; it must be a whole number") from None
+    if number < 1:
         raise UsageError(f"k is {k}; it must be at least 1")
-    return k
+    return number

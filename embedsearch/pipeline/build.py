@@ -24,7 +24,8 @@ from embedsearch.types import Progress
 class BuildReport:
     """What a build did.
 
-    n_new: rows extracted now. n_known: inputs that were stored already. n_removed: rows whose inputs the
+    encoder: the network, its layers and where its weights were found; "" for vectors. n_new: rows
+    extracted now. n_known: inputs that were stored already. n_removed: rows whose inputs the
     source no longer has. reasons: why inputs were left out, and how often. up_to_date: nothing to do.
     """
 
@@ -36,6 +37,7 @@ class BuildReport:
     n_removed: int = 0
     n_skipped: int = 0
     n_truncated: int = 0
+    encoder: str = ""
     up_to_date: bool = False
     reasons: dict[str, int] = field(default_factory=dict)
 
@@ -82,6 +84,10 @@ def _extract(
     postprocess = Postprocess(state.recipe.normalize, state.projection)
     writer = state.writer(layout, source.schema)
     report = BuildReport(layout.root, state.resumed)
+    if encoder is not None:
+        report.encoder = (
+            f"{state.recipe.backbone} at {', '.join(state.recipe.layers)}, weights: {encoder.weights_origin}"
+        )
     gone: list[str] = []
     unlisted: list[str] = []
     with Ledger(stored(writer)) as ledger:
@@ -91,7 +97,7 @@ def _extract(
             if len(shard.block):
                 (writer.upsert if shard.changed else writer.append)(shard.block)
             for skip in shard.skips:
-                skips.add(skip)
+                skips.add(skip if skip.uri else replace(skip, uri=source.location))
                 if skip.reason.startswith(UNLISTED):
                     unlisted.append(skip.id)  # what lies below may still be there
             report.n_new += len(shard.block)

@@ -18,7 +18,7 @@ from embedsearch.types import Block, Item, Modality, Skip
 from embedsearch.vectors import Matrix, finite_rows
 
 # rows between two commits: what a kill can cost at most
-SHARD_SIZES = {Modality.IMAGE: 512, Modality.TEXT: 4096, Modality.VECTOR: 65536}
+SHARD_SIZES = {Modality.IMAGE: 128, Modality.TEXT: 2048, Modality.VECTOR: 65536}
 
 _NOT_FINITE = "the network gives NaN or infinity for it"
 

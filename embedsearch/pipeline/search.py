@@ -73,7 +73,9 @@ class Searcher:
         allowed[self.store.rows_where(where)] = True
         return allowed
 
-    def hits(self, rows: Rows, scores: Scores, k: int, min_score: float | None = None) -> Hits:
+    def hits(
+        self, rows: Rows, scores: Scores, k: int, where: str | None = None, min_score: float | None = None
+    ) -> Hits:
         """The answer to one query: hits with metadata, and a note where fewer than k came back."""
         found = rows >= 0
         n_found = int(found.sum())
@@ -86,6 +88,8 @@ class Searcher:
             hits.note = f"{len(hits)} of the {n_found} best score at least {min_score}"
         elif n_found < len(rows):
             hits.note = f"the index found {n_found} of the {len(rows)} items that are there to be found"
+        elif len(rows) == 0 and len(self.store):
+            hits.note = "no item meets the condition" if where else "there is no other item"
         elif len(hits) < k:
             hits.note = f"{n_found} items are there to be found, {k} were asked for"
         return hits
@@ -95,10 +99,10 @@ class Searcher:
         rows = self.store.rows_of(ids)
         if (rows < 0).any():
             missing = ids[int(np.argmax(rows < 0))]
-            raise unknown("id", missing, self._some_ids(missing), f"in {self.root}")
+            raise unknown("id", missing, self._some_ids(), f"({len(self.store):,} items in {self.root})")
         return rows
 
-    def _some_ids(self, like: str) -> list[str]:
+    def _some_ids(self) -> list[str]:
         """Ids among which a misspelt one may be found, without comparing it with millions."""
         n = min(len(self.store), 20_000)
         return [str(i) for i in self.store.ids.slice(0, n).to_pylist()]

@@ -13,7 +13,8 @@ _CELL = 60  # characters; longer metadata is cut in a table, never in JSON
 
 
 def answers_as_data(queries: Sequence[str], answers: Sequence[Hits]) -> list[dict[str, Any]]:
-    """One entry a query: {"query", "hits": [{"rank", "id", "score", "metadata"}], "note"}."""
+    """One entry a query: {"query", "hits": [{"rank", "id", "score", "metadata"}], "note"}, with "uri"
+    where a hit has one."""
     return [
         {
             "query": query,
@@ -23,6 +24,7 @@ def answers_as_data(queries: Sequence[str], answers: Sequence[Hits]) -> list[dic
                     "id": hit.id,
                     "score": round(hit.score, 6),
                     "metadata": {name: _plain(value) for name, value in hit.metadata.items()},
+                    **({"uri": hit.uri} if hit.uri else {}),
                 }
                 for hit in hits
             ],

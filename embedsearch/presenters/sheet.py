@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -32,21 +33,39 @@ def draw_sheet(rows: Sequence[Sequence[Cell]], path: Path) -> None:
 
     Raises UsageError when the suffix is no picture format, or there are more than MAX_ROWS rows.
     """
-    if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise UsageError(f"sheet {path} must end in .png, .jpg or .webp")
+    check_path(path)
     if len(rows) > MAX_ROWS:
         raise UsageError(f"a sheet shows at most {MAX_ROWS} queries, not {len(rows)}")
     columns = max((len(row) for row in rows), default=1)
     step, height = _SIDE + _GAP, _SIDE + _CAPTION + _GAP
     sheet = Image.new("RGB", (_GAP + columns * step + _GAP, _GAP + max(len(rows), 1) * height), _WHITE)
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(_FONT_SIZE)
+    font = _font()
     for r, row in enumerate(rows):
         for c, cell in enumerate(row):
             # the gap behind the query is doubled, which sets it apart from its hits
             x, y = _GAP + c * step + (_GAP if c else 0), _GAP + r * height
             _draw_cell(sheet, draw, font, cell, x, y, is_query=c == 0)
     sheet.save(path)
+
+
+def check_path(path: Path) -> None:
+    """Raises UsageError when no sheet can be written to `path`."""
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise UsageError(f"sheet {path} must end in .png, .jpg or .webp")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"sheet {path} cannot be written: the folder {path.parent} does not exist")
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """A font of the system that knows more letters than Pillow's own, where there is one."""
+    for name in ("NotoSansCJK-Regular.ttc", "DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf"):
+        try:
+            return ImageFont.truetype(name, _FONT_SIZE)
+        except OSError:
+            continue
+    return ImageFont.load_default(_FONT_SIZE)
 
 
 def _draw_cell(

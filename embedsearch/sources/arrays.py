@@ -46,16 +46,7 @@ class ArraySource:
     @classmethod
     def from_file(cls, location: str) -> Self:
         """The matrix in a .npy file, mapped into memory where the file is local; never unpickles."""
-        fs, path = filesystem(location)
-        try:
-            if local_path(fs, path):
-                matrix = np.load(path, mmap_mode="r", allow_pickle=False)
-            else:
-                with open_binary(location) as stream:
-                    matrix = np.load(stream, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise SourceError(f"{location} is not a .npy matrix of numbers: {error}") from error
-        return cls(matrix, location=location)
+        return cls(read_matrix(location), location=location)
 
     @classmethod
     def from_memory(cls, x: ArrayLike, ids: Sequence[Any] | None = None, metadata: Any = None) -> Self:
@@ -91,6 +82,25 @@ class ArraySource:
             ids = [str(i) for i in numbers] if self._ids is None else list(self._ids[start : start + len(x)])
             rows = [{}] * len(x) if self._metadata is None else self._metadata.slice(start, len(x)).to_pylist()
             yield ids, x, rows
+
+
+def read_matrix(location: str) -> NDArray[Any]:
+    """The array in a .npy file. Raises SourceError when there is none, or it would have to be unpickled."""
+    fs, path = filesystem(location)
+    try:
+        if local_path(fs, path):
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        else:
+            with open_binary(location) as stream:
+                array = np.load(stream, allow_pickle=False)
+    except FileNotFoundError:
+        raise SourceError(f"{location} does not exist") from None
+    except (ValueError, OSError, EOFError) as error:
+        # numpy's own words would advise to allow pickles
+        raise SourceError(f"{location} is not a .npy file of numbers") from error
+    if not isinstance(array, np.ndarray):
+        raise SourceError(f"{location} holds several arrays; save one as .npy")
+    return array
 
 
 def _as_table(metadata: Any) -> pa.Table:

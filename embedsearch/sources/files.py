@@ -17,8 +17,10 @@ def is_url(location: str) -> bool:
 
 def filesystem(location: str) -> tuple[Any, str]:
     """The fsspec file system of `location` and the path inside it."""
+    if not is_url(location):
+        return fsspec.filesystem("file"), str(Path(location).expanduser().absolute())
     try:
-        fs, path = fsspec.core.url_to_fs(location if is_url(location) else Path(location).expanduser().absolute())
+        fs, path = fsspec.core.url_to_fs(location)
     except ImportError as error:
         raise MissingExtraError(f"{location} needs another package: {error}") from error
     except ValueError as error:

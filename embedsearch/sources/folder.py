@@ -111,7 +111,8 @@ class FolderSource(ItemSource):
                 raise SourceError(f"{self.location} cannot be listed: {error.strerror or error}") from error
             yield Skip(printable(prefix), folder, f"{UNLISTED}: {error.strerror or error}")
             return
-        if any(name == "items.lance" and is_folder for name, is_folder, _ in entries):
+        names = {name for name, _, _ in entries}
+        if "items.lance" in names or {"build.json", "skipped.jsonl.partial"} <= names:
             return  # an index, perhaps the one that is being built
         above = (*above, self._real(folder))
         for name, is_folder, info in entries:

@@ -46,7 +46,10 @@ def open_source(
             return FolderSource(location, Modality.IMAGE, kind="file")
         raise UsageError(f"{location} is not a kind of file that is read; give {_READABLE}")
     if any(sign in location for sign in "*?["):
-        return FolderSource(location, modality or _glob_modality(suffix), kind="glob")
+        matches = FolderSource(location, modality or _glob_modality(suffix), kind="glob")
+        if not any(True for _ in matches):
+            raise SourceError(f"no file matches {location}")
+        return matches
     raise SourceError(f"{location} does not exist; give {_READABLE}")
 
 

@@ -38,6 +38,11 @@ class ItemStore:
         except (OSError, ValueError, KeyError) as error:
             raise DamagedIndexError(f"{path} cannot be opened: {_first_line(error)}") from error
 
+    @property
+    def metadata_types(self) -> dict[str, str]:
+        """Names and types of the metadata columns."""
+        return {name: str(self._dataset.schema.field(name).type) for name in self.metadata_columns}
+
     def __len__(self) -> int:
         return int(self._dataset.count_rows())
 
@@ -115,7 +120,8 @@ class ItemStore:
             table = self._dataset.to_table(columns=["_rowoffset"], filter=where)
         except (ValueError, OSError) as error:
             columns = ", ".join(["id", *self.metadata_columns])
-            raise UsageError(f"where {where!r} is not understood: {_first_line(error)}; columns: {columns}") from error
+            reason = _first_line(error).removeprefix("Invalid user input: ").partition(" Valid fields are")[0]
+            raise UsageError(f"where {where!r} is not understood: {reason.rstrip('.')}; columns: {columns}") from error
         return np.sort(table["_rowoffset"].to_numpy().astype(np.int64))
 
     def _take(self, rows: NDArray[np.int64], columns: list[str]) -> pa.Table:
