@@ -9,7 +9,7 @@ demo: $(VENV)/.ready
 	$(BIN)/python docs/demo.py
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 check: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -52,7 +52,7 @@ def test_pictures_end_to_end(folder, tmp_path, emoji, image_encoder):
     assert hits[0].uri == str(paths[3])
     info = index.info()
     assert info["recipe"]["layers"] == ["features.22"] and len(info["recipe"]["weights_sha256"]) == 64
-    assert info["n_items"] == 10 and info["dim"] == 512 and info["metadata_columns"] == []
+    assert info["n_items"] == 10 and info["dim"] == 512 and info["metadata_columns"] == {}
     assert not {path.name for path in out.iterdir()} & {"build.json", "skipped.jsonl.partial", "manifest.json.tmp"}
 
 
@@ -285,6 +285,15 @@ def test_damage_is_never_built_upon(folder, tmp_path, emoji):
     with pytest.raises(EmbedSearchError, match="is not what was written"):
         es.build(folder, out, **VGG)
     assert len(es.build(folder, out, restart=True, **VGG)) == 11
+
+
+def test_python_is_told_of_what_was_left_out(tmp_path):
+    with pytest.warns(UserWarning, match=r"2 inputs were left out, see .*skipped\.jsonl: 2 x duplicate id"):
+        es.build(np.eye(3), tmp_path / "x", ids=["a", "a", "a"])
+    (tmp_path / "t.txt").write_text("one\n\n")
+    with pytest.warns(UserWarning, match="1 inputs were left out"):
+        es.build(tmp_path / "t.txt", tmp_path / "t")
+    assert json.loads((tmp_path / "t" / "skipped.jsonl").read_text())["uri"] == str(tmp_path / "t.txt")
 
 
 def test_an_index_inside_its_own_source_is_not_part_of_it(folder):

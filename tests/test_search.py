@@ -91,7 +91,7 @@ def test_no_item_one_item_and_more_asked_than_there_are(tmp_path):
     assert ids.shape == scores.shape == (2, 0)
     one = es.build(np.ones((1, 3), np.float32), tmp_path / "one")
     assert [hit.id for hit in one.search(vector=[1, 2, 3], k=9)] == ["0"]
-    assert one.similar("0", k=9) == [] and "0 items" in str(one.similar("0").note)
+    assert one.similar("0", k=9) == [] and "no other item" in str(one.similar("0").note)
     assert one.search_vectors(np.empty((0, 3)), k=2)[0].shape == (0, 1)
     assert one.search_many([]) == []
 
@@ -103,6 +103,8 @@ def test_no_item_one_item_and_more_asked_than_there_are(tmp_path):
         (lambda i: i.search(vector=[np.nan] * 24), "NaN"),
         (lambda i: i.search(vector=np.ones(24), k=0), "k is 0"),
         (lambda i: i.similar("0", k=-1), "k is -1"),
+        (lambda i: i.search(vector=np.ones(24), k="3"), "k is '3'; it must be a whole number"),
+        (lambda i: i.search_vectors(np.ones((1, 24)), k=2.5), "whole number"),
         (lambda i: i.search(), "either"),
         (lambda i: i.search("x", vector=np.ones(24)), "either"),
         (lambda i: i.vectors("0"), "list of ids"),
@@ -133,6 +135,13 @@ def test_pca_and_whitening_of_vectors(clusters, tmp_path):
     fitted = Postprocess(projection=fit_projection(l2_normalize(clusters), 4, whiten=True))
     assert index.dim == 4
     np.testing.assert_allclose(index.vectors(index.ids), fitted(clusters), atol=1e-5)
+    # queries may come from the space of the source, too
+    ids, scores = index.search_vectors(clusters[:5], k=3)
+    same = index.search_vectors(fitted(clusters[:5]), k=3)
+    assert ids.tolist() == same[0].tolist() and ids[:, 0].tolist() == list("01234")
+    np.testing.assert_allclose(scores, same[1], atol=1e-5)
+    with pytest.raises(UsageError, match="7 dimensions, the index has 4, its source 24"):
+        index.search(vector=np.ones(7))
     with pytest.raises(UsageError, match=r"pca 25: .*at most 24"):
         es.build(clusters, tmp_path / "y", pca=25)
 

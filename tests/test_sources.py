@@ -263,8 +263,9 @@ def test_text_and_image_columns_together_need_a_word(tmp_path):
         ("t.csv", b"", "empty"),
         ("t.csv", b"a,a\n1,2\n", "two columns named 'a'"),
         ("t.parquet", b"nonsense", "not a Parquet file"),
-        ("t.npy", b"nonsense", "not a .npy matrix"),
+        ("t.npy", b"nonsense", "not a .npy file of numbers"),
         ("t.xyz", b"x", "not a kind of file"),
+        ("none*.png", None, "no file matches"),
     ],
 )
 def test_sources_that_cannot_be_read_say_why(tmp_path, name, content, error):

@@ -120,16 +120,22 @@ class Backbone(ABC):
 
     def _run(self, inputs: Mapping[str, Any], wanted: Mapping[str, int]) -> dict[str, torch.Tensor]:
         try:
-            return run_to(self._module, inputs, wanted)
+            outputs = run_to(self._module, inputs, wanted)
         except (RuntimeError, NotImplementedError) as error:
-            absent = self.absent_weights()
-            if absent and "meta" in str(error):
-                raise WeightsError(
-                    f"the weights ({self.weights_origin}) do not reach layer {list(wanted)[-1]!r}: "
-                    f"they lack {absent[0]!r} and {len(absent) - 1} more; choose a layer below it, "
-                    "or give complete weights with --weights PATH"
-                ) from error
+            if "meta" in str(error) and self.absent_weights():
+                raise self._out_of_reach(wanted) from error
             raise
+        if any(output.is_meta for output in outputs.values()):
+            raise self._out_of_reach(wanted)
+        return outputs
+
+    def _out_of_reach(self, wanted: Mapping[str, int]) -> WeightsError:
+        absent = self.absent_weights()
+        return WeightsError(
+            f"the weights ({self.weights_origin}) do not reach layer {list(wanted)[-1]!r}: "
+            f"they lack {absent[0]!r} and {len(absent) - 1} more; choose a layer below it, "
+            "or give complete weights with --weights PATH"
+        )
 
     def absent_weights(self) -> list[str]:
         """Names of the parameters and buffers for which no weights were loaded."""

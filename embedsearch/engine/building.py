@@ -27,53 +27,58 @@ _DEFAULT_BACKBONE = {Modality.IMAGE: "vgg16", Modality.TEXT: "minilm"}
 _ONLY_FOR_ENCODERS = ("backbone", "weights", "layers", "pooling", "gem_p", "size", "fit", "max_tokens", "precision")
 
 
-def build(source: str | Path | ArrayLike, out: str | Path, **options: Any) -> Index:
-    """Builds an index and opens it; see `build_with_report` for the options.
+class BuildOptions(RecipeFields, total=False):
+    """The options of a build beside the fields of its recipe.
 
+    ids, metadata: beside a matrix; one id a row, and a table (pyarrow, pandas, or a mapping of columns).
+    recipe: a file or mapping of recipe fields; those given by name override it. id_column, text_column,
+    image_column: of a table. index: "auto", "flat" or "hnsw". batch_size, device, workers: see `Encoder`.
+    restart: throws away an unfinished build, or replaces an index of another recipe. progress: is told of
+    stages.
+    """
+
+    ids: Sequence[Any] | None
+    metadata: Metadata
+    recipe: str | Path | Mapping[str, Any] | None
+    id_column: str | None
+    text_column: str | None
+    image_column: str | None
+    index: str
+    batch_size: int | None
+    device: str
+    workers: int | None
+    restart: bool
+    progress: Progress | None
+
+
+def build(source: str | Path | ArrayLike, out: str | Path, **options: Unpack[BuildOptions]) -> Index:
+    """Builds an index in the folder `out` and opens it.
+
+    source: a path, glob or URL, or a matrix N x D of vectors. options: see `BuildOptions`, and
+    `config.Recipe` for what decides the vectors (backbone, layer, pooling, whiten, metric, ...).
     An interrupted build goes on where it was; a finished one is brought in line with its source. Warns
-    when inputs were left out (they are listed in skipped.jsonl).
+    when inputs were left out (they are listed in skipped.jsonl). Raises EmbedSearchError of all kinds; an
+    index that was there stays as it was.
     """
     report = build_with_report(source, out, **options)
     if report.n_skipped:
-        most = ", ".join(
-            f"{n} x {reason}" for reason, n in sorted(report.reasons.items(), key=lambda pair: -pair[1])[:3]
-        )
-        warnings.warn(
-            f"{report.n_skipped} inputs were left out, see {Path(out) / 'skipped.jsonl'}: {most}", stacklevel=2
-        )
+        reasons = sorted(report.reasons.items(), key=lambda pair: -pair[1])[:3]
+        most = ", ".join(f"{n} x {reason}" for reason, n in reasons)
+        path = Path(out) / "skipped.jsonl"
+        warnings.warn(f"{report.n_skipped} inputs were left out, see {path}: {most}", stacklevel=2)
     return open_index(out)
 
 
-def build_with_report(
-    source: str | Path | ArrayLike,
-    out: str | Path,
-    *,
-    ids: Sequence[Any] | None = None,
-    metadata: Metadata = None,
-    recipe: str | Path | Mapping[str, Any] | None = None,
-    id_column: str | None = None,
-    text_column: str | None = None,
-    image_column: str | None = None,
-    index: str = "auto",
-    batch_size: int | None = None,
-    device: str = "auto",
-    workers: int | None = None,
-    restart: bool = False,
-    progress: Progress | None = None,
-    **fields: Unpack[RecipeFields],
-) -> BuildReport:
-    """Builds an index and says what was done.
-
-    source: a path, glob or URL, or a matrix N x D of vectors with `ids` and `metadata` beside it. fields:
-    of the recipe (backbone, layer, pooling, ...), see `config.Recipe`; they override those in `recipe`, a
-    file or mapping. index: "auto", "flat" or "hnsw". batch_size, device, workers: see `Encoder`. restart:
-    throws away an unfinished build, or replaces an index of another recipe. progress: is told of stages.
-    Raises EmbedSearchError of all kinds; an index that was there stays as it was.
-    """
-    asked = {**_fields_of(recipe), **_without_unset(fields)}
-    columns = Columns(id_column, text_column, image_column)
+def build_with_report(source: str | Path | ArrayLike, out: str | Path, **options: Unpack[BuildOptions]) -> BuildReport:
+    """The same without opening the index; says what was done."""
+    given = dict(options)
+    ids, metadata, recipe = (given.pop(name, None) for name in ("ids", "metadata", "recipe"))
+    columns = Columns(*(given.pop(f"{name}_column", None) for name in ("id", "text", "image")))
+    run = {name: given.pop(name) for name in ("batch_size", "device", "workers") if name in given}
+    index, restart = given.pop("index", "auto"), given.pop("restart", False)
+    silent = given.pop("progress", None) or NoProgress()
+    asked = {**_fields_of(recipe), **_without_unset(given)}
     opened = _open(source, ids, metadata, asked.get("modality"), columns)
-    silent = progress or NoProgress()
     if isinstance(opened, ArraySource):
         request = _vector_recipe(asked)
         check_width(request, opened.dim)
@@ -81,7 +86,7 @@ def build_with_report(
     from embedsearch.pipeline.encode import Encoder
 
     request = _encoder_recipe(opened.modality, asked)
-    encoder = Encoder.from_recipe(request, device=device, batch_size=batch_size, workers=workers)
+    encoder = Encoder.from_recipe(request, **run)
     if encoder.recipe.modality is not opened.modality:
         raise UsageError(
             f"backbone {request.backbone!r} reads {encoder.recipe.modality.value}s, "
@@ -91,18 +96,18 @@ def build_with_report(
     return run_build(opened, Path(out), encoder.recipe, encoder, index=index, restart=restart, progress=silent)
 
 
-def _fields_of(recipe: str | Path | Mapping[str, Any] | None) -> dict[str, Any]:
+def _fields_of(recipe: Any) -> dict[str, Any]:
     if recipe is None:
         return {}
     return dict(recipe) if isinstance(recipe, Mapping) else read_recipe(Path(recipe))
 
 
-def _without_unset(fields: RecipeFields) -> dict[str, Any]:
+def _without_unset(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Recipe fields as `Recipe` names them, without those that were left to their defaults."""
     given = {name: value for name, value in fields.items() if value is not None}
     if "layer" in given:
         layer = given.pop("layer")
-        given["layers"] = [layer] if isinstance(layer, str) else list(layer)  # type: ignore[call-overload]
+        given["layers"] = [layer] if isinstance(layer, str) else list(layer)
     if given.get("precision") == "auto":
         del given["precision"]
     return given
