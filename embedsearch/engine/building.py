@@ -71,7 +71,7 @@ def build(source: str | Path | ArrayLike, out: str | Path, **options: Unpack[Bui
 
 def build_with_report(source: str | Path | ArrayLike, out: str | Path, **options: Unpack[BuildOptions]) -> BuildReport:
     """The same without opening the index; says what was done."""
-    given = dict(options)
+    given: dict[str, Any] = dict(options)
     ids, metadata, recipe = (given.pop(name, None) for name in ("ids", "metadata", "recipe"))
     columns = Columns(*(given.pop(f"{name}_column", None) for name in ("id", "text", "image")))
     run = {name: given.pop(name) for name in ("batch_size", "device", "workers") if name in given}
