@@ -4,8 +4,9 @@
 
 100,000 x 384 clustered vectors, k = 10. Ours and FAISS's calls alternate within each round, on the same
 structure in memory, so drift of a shared machine falls on both; the medians of the rounds' ratios and
-differences count. Ours returns ids (str) and scores and checks its input; FAISS returns row numbers. Exits with 1 when a limit
-is passed: 1.05 times FAISS's time (HNSW at batch 1: 50 microseconds more), 1.0 s for the median cold query.
+differences count. Ours returns ids (str) and scores and checks its input; FAISS returns row numbers. Exits
+with 1 when a limit is passed: 1.05 times FAISS's time (HNSW at batch 1: 50 microseconds more), 1.0 s for the
+median cold query.
 """
 
 from __future__ import annotations

@@ -316,6 +316,17 @@ def test_a_users_own_folder_is_never_written_into(folder, tmp_path):
     with pytest.raises(UsageError, match="not empty and not an index"):
         es.build(folder, folder, restart=True, **VGG)
     assert len(list(folder.iterdir())) == 10
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("manifest.json", "build.json"):  # names that other programs use as well
+        (other / name).write_text("{}")
+        with pytest.raises(UsageError, match=f"not an index .it holds '{name}'"):
+            es.build(folder, other, restart=True, **VGG)
+        assert [path.name for path in other.iterdir()] == [name]
+        (other / name).unlink()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UsageError, match="is a file"):
+        es.build(folder, tmp_path / "file", **VGG)
 
 
 def test_nothing_to_index_is_an_error_that_says_why(tmp_path):

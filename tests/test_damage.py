@@ -105,6 +105,7 @@ def test_a_format_of_the_future_says_update(copy):
 def test_a_damaged_record_of_an_unfinished_build(tmp_path):
     out = tmp_path / "index"
     out.mkdir()
+    (out / ".lock").touch()
     (out / "build.json").write_text("{")
     x = np.eye(4, dtype=np.float32)
     with pytest.raises(DamagedIndexError, match="--restart"):

@@ -59,7 +59,7 @@ def run_build(
     """
     choose_index(index, 0, 1)  # a wrong name is told before hours of work
     layout = Layout(root)
-    require_ours(layout, restart)
+    require_ours(layout)
     root.mkdir(parents=True, exist_ok=True)
     with write_lock(root):
         state = open_state(layout, recipe, source, restart=restart)

@@ -126,26 +126,19 @@ def tidy(layout: Layout, manifest: Manifest) -> None:
         StoreWriter(layout.items, pa.schema([]), fresh=False).forget_versions(keep)
 
 
-def require_ours(layout: Layout, restart: bool) -> None:
+def require_ours(layout: Layout) -> None:
     """Raises UsageError when the folder holds a user's own files; nothing is ever written among them."""
     if not layout.root.exists():
         return
-    if layout.manifest.exists() or layout.pending.exists():
+    if not layout.root.is_dir():
+        raise UsageError(f"{layout.root} is a file; give a folder with --out")
+    names = {path.name for path in layout.root.iterdir()}
+    if layout.items.name in names:
         return
-    ours = {
-        layout.lock.name,
-        layout.skipped.name,
-        layout.skipped_partial.name,
-        layout.items.name,
-        layout.pooled.name,
-    }
-    if restart:
-        ours |= {
-            layout.manifest.name,
-            layout.pending.name,
-            *(path.name for _, path in layout.generation_files()),
-        }
-    strangers = sorted(path.name for path in layout.root.iterdir() if path.name not in ours)
+    ours = {layout.lock.name, layout.skipped.name, layout.skipped_partial.name, layout.pooled.name}
+    if layout.lock.name in names:  # other programs, too, have a manifest.json
+        ours |= {layout.manifest.name, layout.pending.name, *(path.name for _, path in layout.generation_files())}
+    strangers = sorted(names - ours)
     if strangers:
         raise UsageError(
             f"{layout.root} is not empty and not an index (it holds {strangers[0]!r}); give another folder with --out"
