@@ -11,7 +11,7 @@ import xxhash
 
 from embedsearch.artifact.commit import write_atomically
 from embedsearch.artifact.layout import Layout
-from embedsearch.artifact.verify import FileRecord
+from embedsearch.artifact.verify import FIX, FileRecord
 from embedsearch.config import Recipe
 from embedsearch.errors import ArtifactError, DamagedIndexError, EmbedSearchError, UnfinishedBuildError
 
@@ -102,18 +102,18 @@ def read_manifest(root: Path) -> Manifest:
         body = json.loads(layout.manifest.read_text(encoding="utf-8"))
         checksum = body.pop("checksum")
     except (OSError, ValueError, AttributeError, KeyError) as error:
-        raise DamagedIndexError(f"{layout.manifest} is damaged: {error}") from error
+        raise DamagedIndexError(f"{layout.manifest} is damaged: {error}; {FIX}") from error
     found = body.get("format_version")
     if isinstance(found, int) and found > FORMAT_VERSION:
         raise ArtifactError(
             f"{root} has format version {found}, this embedsearch reads up to {FORMAT_VERSION}; update it"
         )
     if checksum != _checksum(body):
-        raise DamagedIndexError(f"{layout.manifest} is damaged: it is not what was written; restore it from a copy")
+        raise DamagedIndexError(f"{layout.manifest} is damaged: it is not what was written; {FIX}")
     try:
         return _parse(body)
     except (TypeError, KeyError, ValueError, EmbedSearchError) as error:
-        raise DamagedIndexError(f"{layout.manifest} is damaged: {error}") from error
+        raise DamagedIndexError(f"{layout.manifest} is damaged: {error}; {FIX}") from error
 
 
 def _parse(body: dict[str, Any]) -> Manifest:

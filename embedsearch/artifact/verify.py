@@ -14,6 +14,7 @@ from embedsearch.errors import DamagedIndexError
 # the files of the store are read in full at opening up to this size in all; larger ones by `info --verify`
 STORE_VERIFY_BYTES = 2**30
 _CHUNK = 2**18
+FIX = "restore it from a copy, or build it again with --restart"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +46,11 @@ def verify_files(root: Path, records: dict[str, FileRecord], *, everything: bool
         try:
             size = path.stat().st_size
         except OSError:
-            raise DamagedIndexError(f"{root} is damaged: {name} is missing; {_FIX}") from None
+            raise DamagedIndexError(f"{root} is damaged: {name} is missing; {FIX}") from None
         if size != record.size:
-            raise DamagedIndexError(f"{root} is damaged: {name} has {size} bytes, not {record.size}; {_FIX}")
+            raise DamagedIndexError(f"{root} is damaged: {name} has {size} bytes, not {record.size}; {FIX}")
         if (name not in in_store or read_store) and _xxh3(path) != record.xxh3:
-            raise DamagedIndexError(f"{root} is damaged: {name} is not what was written; {_FIX}")
-
-
-_FIX = "restore it from a copy, or build it again with --restart"
+            raise DamagedIndexError(f"{root} is damaged: {name} is not what was written; {FIX}")
 
 
 def _xxh3(path: Path) -> str:
