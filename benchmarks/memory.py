@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-SIZES = (4_000, 20_000, 70_000, 140_000)
+SIZES = (4_000, 20_000, 70_000)
 _CHILD = """
 import json, resource, sys
 from embedsearch.engine.building import build_with_report

@@ -53,8 +53,15 @@ class VectorIndex(ABC):
 
         faiss.write_index(self._faiss, str(path))
 
-    def train(self, xt: Matrix) -> None:  # noqa: B027 - most families need none
-        """Looks at a sample of the vectors before any is added."""
+    @property
+    def needs_training(self) -> bool:
+        """True while the index has to look at a sample of the vectors before any is added."""
+        return not self._faiss.is_trained
+
+    def train(self, xt: Matrix) -> None:
+        """Looks at a sample of the vectors; does nothing where that is not needed."""
+        if self.needs_training:
+            self._faiss.train(xt if len(xt) else np.zeros((1, self.dim), np.float32))
 
     def reserve(self, n: int) -> None:
         """Takes memory for `n` vectors at once, so that adding them in blocks never holds a second copy."""

@@ -31,10 +31,6 @@ class FlatIndex(VectorIndex):
             return cls(flat, metric)
         return cls(faiss.IndexPreTransform(faiss.CenteringTransform(dim), flat), metric)
 
-    def train(self, xt: Matrix) -> None:
-        if not self._faiss.is_trained:
-            self._faiss.train(xt if len(xt) else np.zeros((1, self.dim), np.float32))
-
     def search(
         self, xq: Matrix, k: int, params: SearchParams, allowed: NDArray[np.bool_] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

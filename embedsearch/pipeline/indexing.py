@@ -14,7 +14,7 @@ from embedsearch.registry import INDEXES
 from embedsearch.store import ItemStore
 from embedsearch.types import Metric, Progress
 
-_BLOCK_ROWS = 16384
+_BLOCK_ROWS = 4096
 _N_QUERIES = 256
 _SEED = 1
 
@@ -34,7 +34,8 @@ class Built:
 def build_index(store: ItemStore, metric: Metric, choice: Choice, progress: Progress) -> Built:
     """Adds the store's vectors in row order, a block at a time; nothing is extracted again."""
     index: VectorIndex = INDEXES.get(choice.family).create(store.dim, metric, choice.build)
-    index.train(store.vectors_at(sample_rows(len(store))))
+    if index.needs_training:
+        index.train(store.vectors_at(sample_rows(len(store))))
     index.reserve(len(store))
     progress.stage(f"indexing ({choice.family})", len(store))
     for block in store.vector_blocks(_BLOCK_ROWS):

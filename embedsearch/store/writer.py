@@ -16,6 +16,7 @@ from embedsearch.vectors import Matrix
 
 _ROWS_PER_FRAGMENT = 2**20
 _IDS_PER_DELETE = 500
+_COPY_BYTES = 2**23
 
 
 class StoreWriter:
@@ -108,6 +109,7 @@ class StoreWriter:
                     target_rows_per_fragment=_ROWS_PER_FRAGMENT,
                     materialize_deletions_threshold=0.0,  # rows are counted by place, so none may be a hole
                     compaction_mode="try_binary_copy",
+                    binary_copy_read_batch_bytes=_COPY_BYTES,
                 )
 
     def forget_versions(self, keep: Iterable[int]) -> None:
