@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +75,13 @@ def rng() -> np.random.Generator:
 def clusters(rng) -> NDArray[np.float32]:
     """600 x 24 with low intrinsic dimension, as real embeddings have."""
     return (rng.normal(size=(600, 6)) @ rng.normal(size=(6, 24))).astype(np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path, emoji):
+    """A folder with ten drawings, for a test to build from and change."""
+    root = tmp_path / "pictures"
+    root.mkdir()
+    for path in emoji["twitter"][:10]:
+        shutil.copy(path, root)
+    return root
