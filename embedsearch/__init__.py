@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from embedsearch.engine.opening import open  # noqa: A004
     from embedsearch.errors import EmbedSearchError
     from embedsearch.pipeline.encode import Encoder
+    from embedsearch.pipeline.table import EmbeddingTable
     from embedsearch.types import Hit, Hits, Metric, Progress
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "EmbedSearchError": "embedsearch.errors",
+    "EmbeddingTable": "embedsearch.pipeline.table",
     "Encoder": "embedsearch.pipeline.encode",
     "Hit": "embedsearch.types",
     "Hits": "embedsearch.types",
@@ -34,7 +36,18 @@ _HOMES = {
     "open": "embedsearch.engine.opening",
 }
 
-__all__ = ["EmbedSearchError", "Encoder", "Hit", "Hits", "Index", "Metric", "Progress", "build", "open"]
+__all__ = [
+    "EmbedSearchError",
+    "EmbeddingTable",
+    "Encoder",
+    "Hit",
+    "Hits",
+    "Index",
+    "Metric",
+    "Progress",
+    "build",
+    "open",
+]
 
 
 def __getattr__(name: str) -> Any:

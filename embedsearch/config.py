@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self, TypedDict, TypeVar
@@ -15,16 +15,31 @@ E = TypeVar("E", Metric, Modality)
 
 FITS = ("crop", "pad", "squash")
 PRECISIONS = ("float32", "bfloat16")
+COMBINES = ("concat", "mean")
+LONG_TEXTS = ("windows", "chunk", "cut")
+# fields that mean something for one modality only, with what leaves them unused
+_ONLY_FOR: dict[Modality, tuple[str, ...]] = {
+    Modality.IMAGE: ("size", "scales", "flip", "fit"),
+    Modality.TEXT: ("max_tokens", "overlap", "long_texts"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How an item becomes a vector.
 
-    weights: as the user named them; weights_sha256: of the file(s) they came from, which is what counts.
-    layers: dotted module names; vectors of several layers are L2-normalised and concatenated.
-    size: pixels of the square input; fit: how a picture is brought to it. max_tokens: longer texts are
-    cut there. pca / whiten: dimensions kept, at most one of the two. normalize: rows have unit length.
+    backbone: a registered name, module:FILE:FACTORY, keras:PATH, or memory:NAME of what was given in
+    Python. weights: as the user named them; weights_sha256: of the file(s) they came from or of their
+    values, which is what counts. preprocess: how items become the input of a network that does not tell
+    (a mode, or a name of code). layers: dotted module names, after aliases are resolved.
+    combine: of several layers, "concat" takes each one's pooled and L2-normalised vector times its
+    weight in layer_weights (default 1), one after the other; "mean" the weighted mean of their
+    activations, place by place, which is then pooled. size: pixels of the square input; fit: how a
+    picture is brought to it. scales, flip: views of a picture (its size times each scale; mirrored as
+    well) whose L2-normalised vectors are averaged. max_tokens: of one window of a text; overlap: tokens
+    that neighbouring windows share. long_texts: "windows" pools over all windows of a longer text,
+    "chunk" makes each an item of its own, "cut" takes the first. pca / whiten: dimensions kept, at
+    most one of the two. normalize: rows have unit length.
     """
 
     modality: Modality
@@ -32,30 +47,51 @@ class Recipe:
     backbone: str | None = None
     weights: str = "auto"
     weights_sha256: str | None = None
+    preprocess: str | None = None
     layers: tuple[str, ...] = ()
+    layer_weights: tuple[float, ...] = ()
+    combine: str = "concat"
     pooling: str = "mean"
     gem_p: float = 3.0
     size: int | None = None
     fit: str = "crop"
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
     max_tokens: int | None = None
+    overlap: int | None = None
+    long_texts: str = "windows"
     pca: int | None = None
     whiten: int | None = None
     normalize: bool = True
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        if self.fit not in FITS:
-            raise UsageError(f"fit {self.fit!r} is not known; valid: {', '.join(FITS)}")
-        if self.precision not in PRECISIONS:
-            raise UsageError(f"precision {self.precision!r} is not known; valid: {', '.join(PRECISIONS)}")
+        for name, valid in (
+            ("fit", FITS),
+            ("precision", PRECISIONS),
+            ("combine", COMBINES),
+            ("long_texts", LONG_TEXTS),
+        ):
+            if getattr(self, name) not in valid:
+                raise UsageError(f"{name} {getattr(self, name)!r} is not known; valid: {', '.join(valid)}")
         if self.pca is not None and self.whiten is not None:
             raise UsageError("pca and whiten are both set; whitening already reduces by PCA, so give one")
         for name in ("pca", "whiten", "size", "max_tokens"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}; it must be at least 1")
-        if not (self.gem_p > 0 and self.gem_p < float("inf")):
-            raise UsageError(f"gem_p is {self.gem_p}; it must be a positive number")
+        if self.overlap is not None and self.overlap < 0:
+            raise UsageError(f"overlap is {self.overlap}; it must be at least 0")
+        if not self.scales:
+            raise UsageError("scales are empty; give at least one, 1 being the size itself")
+        numbers = [("gem_p", self.gem_p), *(("a scale", s) for s in self.scales)]
+        for name, number in [*numbers, *(("a layer weight", w) for w in self.layer_weights)]:
+            if not 0 < number < float("inf"):
+                raise UsageError(f"{name} is {number}; it must be a positive number")
+        if self.layer_weights and len(self.layer_weights) != len(self.layers):
+            raise UsageError(f"{len(self.layer_weights)} layer weights are given for {len(self.layers)} layers")
+        if len(set(self.layers)) < len(self.layers):
+            raise UsageError(f"a layer is named twice: {', '.join(self.layers)}; layer weights count one more")
         if self.metric is Metric.COSINE and not self.normalize:
             raise UsageError("metric 'cosine' needs normalised vectors; use metric 'ip' to keep their lengths")
 
@@ -69,8 +105,21 @@ class Recipe:
         """True when the postprocess must see a sample of the data first."""
         return self.out_dim is not None
 
+    @property
+    def is_chunked(self) -> bool:
+        """True when each window of a text is an item of its own."""
+        return self.modality is Modality.TEXT and self.long_texts == "chunk"
+
+    def require_fitting(self, modality: Modality, network: str) -> None:
+        """Raises UsageError when a field is set that means nothing for what the network reads."""
+        usual = {field.name: field.default for field in fields(self)}
+        for only, names in _ONLY_FOR.items():
+            for name in names:
+                if only is not modality and getattr(self, name) != usual[name]:
+                    raise UsageError(f"{name} is for {only.value}s; {network} reads {modality.value}s")
+
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "layers": list(self.layers)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
@@ -84,11 +133,20 @@ class Recipe:
         values = dict(data)
         values["modality"] = parse_enum(Modality, data["modality"], "modality")
         values["metric"] = parse_enum(Metric, data.get("metric", "cosine"), "metric")
-        values["layers"] = tuple(data.get("layers", ()))
+        for name in ("layers", "layer_weights", "scales"):
+            if name in data:
+                values[name] = tuple(data[name])
         try:
             return cls(**values)
         except TypeError as error:
             raise UsageError(f"the recipe has a field of a wrong type: {error}") from error
+
+    @classmethod
+    def from_stored(cls, data: dict[str, Any]) -> Self:
+        """A recipe that was written beside an index: by an earlier version, it may lack later fields."""
+        if data.get("modality") == Modality.TEXT and "long_texts" not in data:
+            data = {**data, "long_texts": "cut"}  # what was done before there was a choice
+        return cls.from_dict(data)
 
     def differences(self, other: Recipe) -> list[str]:
         """The fields that give other vectors, each as "name: this, that"."""
@@ -106,14 +164,21 @@ class RecipeFields(TypedDict, total=False):
     layer: one name or several. The rest: see `Recipe`.
     """
 
-    backbone: str | None
-    weights: str | None
+    backbone: Any
+    weights: str | Path | None
+    preprocess: str | Callable[[Any], Any] | None
     layer: str | Sequence[str] | None
+    layer_weights: Sequence[float] | None
+    combine: str | None
     pooling: str | None
     gem_p: float | None
     size: int | None
     fit: str | None
+    scales: Sequence[float] | None
+    flip: bool | None
     max_tokens: int | None
+    overlap: int | None
+    long_texts: str | None
     pca: int | None
     whiten: int | None
     metric: str | None

@@ -7,6 +7,7 @@
     ├── SourceError                  the input as a whole cannot be read               (exit code 1)
     ├── ItemError                    one input cannot be read; a build skips it, a query raises
     ├── WeightsError                 weights are missing, unreadable or not the expected ones
+    ├── CodeError                    code of the user's own that a recipe names is missing or fails
     ├── ArtifactError                the index folder is none, unfinished or damaged
     │   ├── UnfinishedBuildError
     │   └── DamagedIndexError
@@ -51,6 +52,10 @@ class ItemError(EmbedSearchError, ValueError):
 
 class WeightsError(EmbedSearchError):
     """Weights are missing, cannot be read, or are not those the manifest names."""
+
+
+class CodeError(EmbedSearchError):
+    """A recipe names code of the user's own (a network, a preprocess) that is missing or cannot be imported."""
 
 
 class ArtifactError(EmbedSearchError):

@@ -74,9 +74,24 @@ for _name in _TORCHVISION.split():
     BACKBONES.add(_name, "embedsearch.backbones.vision:TorchvisionBackbone")
 BACKBONES.add("bert", "embedsearch.backbones.transformer:TransformerBackbone")
 BACKBONES.add("minilm", "embedsearch.backbones.transformer:TransformerBackbone")
+# a colon at the end: a scheme, followed by what is the user's own (module:net.py:make, keras:model.keras)
+BACKBONES.add("module:", "embedsearch.backbones.module:ModuleBackbone")
+BACKBONES.add("keras:", "embedsearch.backbones.keras_model:KerasBackbone")
 
-for _name in ("mean", "max", "gem", "cls"):
-    POOLING.add(_name, f"embedsearch.pooling.functions:{_name}_pool")
+for _name, _target in {
+    "mean": "functions:mean_pool",
+    "mean-content": "functions:mean_content_pool",
+    "max": "functions:max_pool",
+    "gem": "functions:gem_pool",
+    "cls": "functions:cls_pool",
+    "flatten": "functions:flatten_pool",
+    "rmac": "maps:rmac_pool",
+    "crow": "maps:crow_pool",
+    "grid2x2": "maps:grid2_pool",
+    "grid3x3": "maps:grid3_pool",
+    "gem-grid3x3": "maps:gem_grid3_pool",
+}.items():
+    POOLING.add(_name, f"embedsearch.pooling.{_target}")
 
 INDEXES.add("flat", "embedsearch.index.flat:FlatIndex")
 INDEXES.add("hnsw", "embedsearch.index.hnsw:HNSWIndex")

@@ -30,11 +30,14 @@ class Modality(StrEnum):
 
     IMAGE = "image"
     TEXT = "text"
-    VECTOR = "vector"
+    TENSOR = "tensor"  # an array of a network's own input shape
+    VECTOR = "vector"  # an embedding already
 
 
 # columns of the store that are not the user's metadata
 STORE_COLUMNS = ("id", "vector", "uri", "content_hash", "fingerprint", "truncated")
+# columns of an index of chunks: the text a chunk was taken from, and where in it, in characters
+CHUNK_COLUMNS = ("chunk_of", "chunk_start", "chunk_end")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +45,14 @@ class Item:
     """One thing to be indexed, as its source names it.
 
     id: the user's stable name for it. uri: where its content lies ("" when `content` holds it).
-    content: the text itself, or None when it must be read from `uri`. fingerprint: changes when the
-    content may have changed (size and time of a file, hash of a text). metadata: the other columns.
+    content: the text or array itself, or None when it must be read from `uri`. fingerprint: changes
+    when the content may have changed (size and time of a file, hash of a text). metadata: the other
+    columns.
     """
 
     id: str
     uri: str = ""
-    content: str | None = None
+    content: Any = None
     fingerprint: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
 
@@ -86,28 +90,36 @@ class Features:
     """Raw activations of one layer, the same for every modality.
 
     values: float B x T x C (T places of a map, or T tokens). mask: bool B x T, True where a place is
-    real, or None when all are. grid: (H, W) with H*W == T for maps, else None.
+    real, or None when all are. grid: (H, W) with H*W == T for maps, else None. roles: int8 B x T, what
+    a token is there for (CONTENT, CLASS, OTHER_SPECIAL), or None where there are no special tokens.
     """
 
     values: torch.Tensor
     mask: torch.Tensor | None = None
     grid: tuple[int, int] | None = None
+    roles: torch.Tensor | None = None
+
+
+# roles of tokens: the item's own; the one that stands for the whole; separators and the like
+CONTENT, CLASS, OTHER_SPECIAL = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
 class LayerInfo:
     """One layer of a network, as `embedsearch layers` lists it.
 
-    shape: of the output for one item, without the batch axis. gflop: multiply-adds counted as two,
-    spent until this layer has answered. n_params: its own and its children's. n_calls: in one pass.
+    shape: of the output for one item, without the batch axis; None where no pass was made. gflop:
+    multiply-adds counted as two, spent until this layer has answered. n_params: cumulative, of all
+    that has worked until then. n_calls: in one pass. aliases: other names it answers to.
     """
 
     name: str
     type: str
-    shape: tuple[int, ...]
-    gflop: float
-    n_params: int
+    shape: tuple[int, ...] | None
+    gflop: float | None
+    n_params: int | None
     n_calls: int = 1
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

@@ -100,8 +100,8 @@ def arm(place: str) -> None:
             before(StoreWriter, "write", 4 + 2)
         case "after projecting":
             after(StoreWriter, "rewrite")
-        case "after an upsert":
-            after(StoreWriter, "upsert")
+        case "after a replacement":
+            after(StoreWriter, "replace")
         case "after a deletion":
             after(StoreWriter, "delete")
         case "nowhere":

@@ -102,7 +102,7 @@ def test_a_killed_update_goes_on(folder, emoji, tmp_path):
     shutil.copy(emoji["google"][60], source / names[3])
     (source / names[5]).unlink()
     expected = es.build(source, tmp_path / "expected", **killed_build.OPTIONS)
-    for place in ("after the first commit", "after an upsert", "after a deletion", "before compaction"):
+    for place in ("after the first commit", "after a replacement", "after a deletion", "before compaction"):
         out = shutil.copytree(tmp_path / "finished", tmp_path / place.replace(" ", "-"))
         killed = run(place, log, source, out, "")
         assert killed.returncode == -signal.SIGKILL, f"{place}: {killed.stderr}"

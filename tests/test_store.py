@@ -62,10 +62,10 @@ def test_conditions_and_what_is_wrong_with_them(filled):
             store.rows_where(bad)
 
 
-def test_upsert_and_delete(filled):
+def test_replace_and_delete(filled):
     writer, ids, x = filled
     before = writer.open()
-    writer.upsert(block(["id3", "new"], [[1, 1, 1, 1], [2, 2, 2, 2]]))
+    writer.replace(block(["id3", "new"], [[1, 1, 1, 1], [2, 2, 2, 2]]), ["id3"])
     writer.delete(["id0", "it's not there", "id1"])
     writer.compact()
     store = writer.open()

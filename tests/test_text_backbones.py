@@ -45,19 +45,21 @@ def test_any_encoder_that_automodel_opens(family, tiny_models):
     assert backbone.default_layer in ("encoder.layer.1", "transformer.layer.1")
     prepared = backbone.prepare(TEXTS)
     features = backbone.extract(prepared, [backbone.default_layer])[backbone.default_layer]
-    inputs = backbone.collate(prepared)
+    inputs = backbone.collate(prepared).kwargs
     with torch.no_grad():
         expected = AutoModel.from_pretrained(folder).eval()(**inputs).last_hidden_state
     mask = inputs["attention_mask"].bool().unsqueeze(-1)
     close(features.values * mask, expected * mask)
 
 
-def test_long_texts_are_cut_and_told(minilm):
+def test_long_texts_are_told_and_cut_only_when_asked(minilm):
     short, long = minilm.prepare(["one", "word " * 1000])
-    assert not minilm.is_cut(short) and minilm.is_cut(long) and len(long.ids) == 256
+    assert not minilm.is_long(short) and minilm.is_long(long)
+    assert [len(window.ids) for window in long.windows] == [256, 256, 256, 256, 114]
     with pytest.raises(UsageError, match="at most 512"):
         open_backbone("minilm", max_tokens=1000)
-    assert len(open_backbone("minilm", max_tokens=8).prepare(["word " * 50])[0].ids) == 8
+    (cut,) = open_backbone("minilm", max_tokens=8, windows=False).prepare(["word " * 50])
+    assert cut.is_long and [len(window.ids) for window in cut.windows] == [8]
 
 
 def test_weights_that_a_text_model_lacks_are_never_random(tmp_path):

@@ -35,6 +35,18 @@ def test_pth_and_safetensors_and_usual_wrappings_give_the_same(tmp_path, rng):
         close(x, found[0])
 
 
+def test_a_whole_pickled_network_gives_the_same(tmp_path, rng):
+    """torch.save(model): its tensors are taken, its code is not run (tests/test_module_file.py)."""
+    images, network = pixels(rng, 1, 32), models.resnet18(weights=None)
+    torch.save(network, tmp_path / "whole.pt")
+    torch.save(network.state_dict(), tmp_path / "state.pt")
+    found = [
+        open_backbone("resnet18", weights=str(tmp_path / name), size=32).extract(images, ["layer4"])["layer4"].values
+        for name in ("whole.pt", "state.pt")
+    ]
+    assert torch.equal(found[0], found[1])
+
+
 def test_a_head_for_other_classes_is_no_hindrance_below_it(tmp_path, rng):
     save_file(models.resnet18(weights=None, num_classes=7).state_dict(), tmp_path / "w.safetensors")
     backbone = open_backbone("resnet18", weights=str(tmp_path / "w.safetensors"), size=32)
@@ -54,7 +66,8 @@ def test_weights_that_cannot_be_had_say_what_to_do(tmp_path, capsys, monkeypatch
     (tmp_path / "bad.pth").write_bytes(b"nonsense")
     save_file({"other.weight": torch.ones(1)}, tmp_path / "other.safetensors")
     for name, message in {
-        "evil.pth": "not opened", "bad.safetensors": "safetensors", "bad.pth": "not opened|cannot be read",
+        "evil.pth": r"print without tensors, and nothing in it was run", "bad.safetensors": "safetensors",
+        "bad.pth": "cannot be read",
         "other.safetensors": "do not belong", "nothing.pth": "do not exist",
     }.items():  # fmt: skip
         with pytest.raises(WeightsError, match=message):

@@ -15,7 +15,7 @@ from embedsearch.artifact.verify import FIX, FileRecord
 from embedsearch.config import Recipe
 from embedsearch.errors import ArtifactError, DamagedIndexError, EmbedSearchError, UnfinishedBuildError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Previous:
 class Manifest:
     """One committed generation of an index.
 
-    n_truncated: texts that were longer than the network reads. previous: what of the
+    n_truncated: texts that were longer than the network reads at once. previous: what of the
     generation before is kept, for readers that hold it. renamed: metadata columns whose own names the
     store needs for itself.
     """
@@ -118,7 +118,7 @@ def read_manifest(root: Path) -> Manifest:
 
 def _parse(body: dict[str, Any]) -> Manifest:
     parsed = dict(body)
-    parsed["recipe"] = Recipe.from_dict(body["recipe"])
+    parsed["recipe"] = Recipe.from_stored(body["recipe"])
     parsed["store"] = StoreEntry(**body["store"])
     parsed["index"] = IndexEntry(**body["index"])
     parsed["previous"] = None if body["previous"] is None else Previous(**body["previous"])

@@ -40,7 +40,7 @@ def read_pending(root: Path) -> Pending | None:
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
         return Pending(
-            Recipe.from_dict(body["recipe"]),
+            Recipe.from_stored(body["recipe"]),
             str(body["source"]),
             int(body["generation"]),
             int(body["base_version"]),

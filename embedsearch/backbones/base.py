@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
-from embedsearch.backbones.tap import run_to
-from embedsearch.errors import UsageError, WeightsError, unknown
+from embedsearch.errors import UsageError
 from embedsearch.types import Features, LayerInfo, Modality
 
 
@@ -21,14 +18,21 @@ class BackboneOptions:
     """How a network is opened.
 
     weights: "auto", "packaged", a path, or what the family knows (a torchvision weights name, a hub name).
-    size: pixels of the square input; max_tokens: longer texts are cut there; None takes the network's own.
-    device: "auto", "cpu", "cuda", ... precision: "float32" or "bfloat16". expect_sha256: the hash that a
-    manifest recorded; with weights="auto", every place that "auto" looks at is tried for it.
+    size: pixels of the square input; max_tokens: of one window of a text, overlap: of two neighbouring
+    ones; None takes the network's own. windows: read all of a longer text, else cut it at max_tokens.
+    modality, preprocess: for networks that cannot tell what they read; a mode of `pixels.MODES`, the
+    name of code ("module:FILE:FUNCTION") or a function. device: "auto", "cpu", "cuda", ... precision:
+    "float32" or "bfloat16". expect_sha256: the hash that a manifest recorded; with weights="auto", every
+    place that "auto" looks at is tried for it.
     """
 
     weights: str = "auto"
     size: int | None = None
     max_tokens: int | None = None
+    overlap: int | None = None
+    windows: bool = True
+    modality: Modality | None = None
+    preprocess: str | Callable[[Any], Any] | None = None
     device: str = "auto"
     precision: str = "float32"
     expect_sha256: str | None = None
@@ -37,32 +41,24 @@ class BackboneOptions:
 class Backbone(ABC):
     """What the road knows of a network. A registered one is opened as Class(name, options).
 
-    name: as registered. modality: what it reads. size: pixels of the square input, None for texts.
-    max_tokens: longer texts are cut there, None for pictures. weights_sha256: of the file(s) the
-    weights came from. weights_origin: where that was, for people. default_layer: taken when none is named.
+    name: as it goes into the manifest. modality: what it reads. size: pixels of the square input;
+    None where pictures are given whole to a preprocess of the user's own, and for what is no picture.
+    max_tokens, overlap: of the windows of a text. preprocess: the name under which it can be found
+    again. max_length: the `length` of a usual item. weights_sha256: of the file(s) the weights came
+    from, or of the weights themselves. weights_origin: where they were, for people. default_layer:
+    taken when none is named.
     """
 
     name: str
     modality: Modality
     size: int | None = None
     max_tokens: int | None = None
+    overlap: int | None = None
+    preprocess: str | None = None
+    max_length: int = 1
     weights_sha256: str
     weights_origin: str
     default_layer: str
-
-    def __init__(self, module: nn.Module, infos: list[LayerInfo], options: BackboneOptions) -> None:
-        self._infos = {info.name: info for info in infos}
-        self._device = _device(options.device)
-        # what has no weights stays on meta, and is missed only if it is reached
-        self._module = module.eval().requires_grad_(False)
-        move: Any = self._module._apply
-        move(lambda tensor: tensor if tensor.is_meta else tensor.to(self._device))
-        self._precision = options.precision
-        self._lock = threading.Lock()  # hooks are per module, so one pass at a time
-
-    def layers(self) -> list[LayerInfo]:
-        """Every layer that can be named, in the order in which they answer."""
-        return list(self._infos.values())
 
     @classmethod
     @abstractmethod
@@ -70,80 +66,60 @@ class Backbone(ABC):
         """The layers of the network `name` in the order in which they answer, and its default layer."""
 
     @abstractmethod
+    def layers(self) -> list[LayerInfo]:
+        """Every layer that can be named, in the order in which they answer."""
+
+    @abstractmethod
+    def resolve_layer(self, name: str) -> str:
+        """The one name of the layer that `name` or its alias stands for.
+
+        Raises UnknownNameError with the nearest names when the network has no such layer.
+        """
+
+    @abstractmethod
     def prepare(self, values: Sequence[Any]) -> list[Any]:
-        """Decoded items in the form `extract` takes, work that needs no network (tokenising)."""
+        """Decoded items in the form `extract` takes, work that needs no network (tokenising, scaling);
+        an ItemError in the place of one for which that is not possible."""
 
     def length(self, prepared: Any) -> int:
         """How much work an item is, relative to others; items of a length are batched together."""
         return 1
 
-    def is_cut(self, prepared: Any) -> bool:
-        """True when the item was longer than the network reads."""
+    def bucket(self, prepared: Any) -> Hashable:
+        """Items are batched only with others of their bucket."""
+        return None
+
+    def is_long(self, prepared: Any) -> bool:
+        """True when the item is longer than the network reads at once."""
         return False
 
-    @abstractmethod
-    def collate(self, batch: Sequence[Any]) -> dict[str, Any]:
-        """Prepared items as the keyword arguments of the module."""
+    def split(self, prepared: Any) -> list[tuple[Any, tuple[int, int]]]:
+        """The parts of an item that the network reads one by one, each as an item of its own, and where
+        it begins and ends, in characters."""
+        return [(prepared, (0, 0))]
+
+    def check_size(self, size: int) -> None:
+        """Raises UsageError when the network, opened at another size, cannot read pictures of `size` px.
+
+        Here nothing is known of that beforehand: its forward pass will tell."""
+        return
 
     @abstractmethod
-    def to_features(self, layer: str, output: torch.Tensor, inputs: Mapping[str, Any]) -> Features:
-        """The output of one layer as B x T x C with its mask and grid."""
-
-    @abstractmethod
-    def n_channels(self, layer: str) -> int:
-        """The C of the layer's features."""
-
-    def check_layer(self, layer: str) -> None:
-        """Raises UnknownNameError with the nearest names when the network has no such layer."""
-        if layer not in self._infos:
-            raise unknown("layer", layer, self._infos, f"(`embedsearch layers {self.name}` lists them)")
-
     def extract(self, batch: Sequence[Any], layers: Sequence[str]) -> dict[str, Features]:
-        """Features of `layers` for prepared items, from one pass that goes no further than needed.
+        """Features of `layers` (as `resolve_layer` names them) for prepared items, from one pass that
+        goes no further than needed.
 
         No gradients, evaluation mode, deterministic. Raises WeightsError when the weights do not reach
         up to a layer.
         """
-        for layer in layers:
-            self.check_layer(layer)
-        wanted = {layer: self._infos[layer].n_calls for layer in layers}
-        inputs = {name: value.to(self._device) for name, value in self.collate(batch).items()}
-        bf16 = self._precision == "bfloat16"
-        with (
-            self._lock,
-            torch.inference_mode(),
-            torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=bf16),
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-        ):
-            outputs = self._run(inputs, wanted)
-            return {layer: self.to_features(layer, outputs[layer], inputs) for layer in layers}
 
-    def _run(self, inputs: Mapping[str, Any], wanted: Mapping[str, int]) -> dict[str, torch.Tensor]:
-        try:
-            outputs = run_to(self._module, inputs, wanted)
-        except (RuntimeError, NotImplementedError) as error:
-            if "meta" in str(error) and self.absent_weights():
-                raise self._out_of_reach(wanted) from error
-            raise
-        if any(output.is_meta for output in outputs.values()):
-            raise self._out_of_reach(wanted)
-        return outputs
-
-    def _out_of_reach(self, wanted: Mapping[str, int]) -> WeightsError:
-        absent = self.absent_weights()
-        return WeightsError(
-            f"the weights ({self.weights_origin}) do not reach layer {list(wanted)[-1]!r}: "
-            f"they lack {absent[0]!r} and {len(absent) - 1} more; choose a layer below it, "
-            "or give complete weights with --weights PATH"
-        )
-
-    def absent_weights(self) -> list[str]:
-        """Names of the parameters and buffers for which no weights were loaded."""
-        tensors = [*self._module.named_parameters(), *self._module.named_buffers()]
-        return [name for name, tensor in tensors if tensor.is_meta]
+    def blank(self, layer: str) -> Features | None:
+        """Features of zeros as one item of usual size would give them, or None where only a pass can tell."""
+        return None
 
 
-def _device(name: str) -> torch.device:
+def open_device(name: str) -> torch.device:
+    """The device of that name; "auto" is CUDA where there is one. Raises UsageError when it cannot be used."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

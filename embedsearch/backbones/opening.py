@@ -1,17 +1,51 @@
-"""From a registered name to a network with its weights."""
+"""From a name, or a network in memory, to one that is ready to extract."""
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
+from torch import nn
+
 from embedsearch.backbones.base import Backbone, BackboneOptions
+from embedsearch.errors import CodeError, UsageError
 from embedsearch.registry import BACKBONES
 
 
-def open_backbone(name: str, **options: Any) -> Backbone:
-    """The network registered as `name`, with its weights, ready to extract.
+def open_backbone(name: str, *, module: Any = None, **options: Any) -> Backbone:
+    """The network `name` with its weights, ready to extract.
 
-    options: the fields of BackboneOptions. Raises UnknownNameError, UsageError, WeightsError.
+    name: registered, or SCHEME:REST with a registered scheme (module:net.py:make, keras:model.keras).
+    module: a torch module or Keras model in memory, instead. options: the fields of BackboneOptions.
+    Raises UnknownNameError, UsageError, WeightsError, CodeError.
     """
-    backbone: Backbone = BACKBONES.get(name)(name, BackboneOptions(**options))
+    given = BackboneOptions(**options)
+    if module is not None:
+        return _of(module, given)
+    scheme, colon, rest = name.partition(":")
+    if scheme == "memory" and colon:
+        raise CodeError(
+            f"the network {rest} was given in Python and is not stored with the index; give it again: "
+            "embedsearch.open(path, backbone=the_network), or --backbone module:FILE.py:FACTORY"
+        )
+    backbone: Backbone = backbone_class(name)(name, given)
     return backbone
+
+
+def backbone_class(name: str) -> Any:
+    """The class behind a registered name, or behind the scheme that `name` begins with."""
+    scheme, colon, _ = name.partition(":")
+    return BACKBONES.get(scheme + colon)
+
+
+def _of(module: Any, options: BackboneOptions) -> Backbone:
+    keras = sys.modules.get("keras")  # a Keras model is there only where Keras was imported
+    if keras is not None and isinstance(module, keras.layers.Layer):
+        from embedsearch.backbones.keras_model import KerasBackbone
+
+        return KerasBackbone.of(module, options)
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"backbone must be a name, a torch.nn.Module or a Keras model, not {type(module).__name__}")
+    from embedsearch.backbones.module import ModuleBackbone
+
+    return ModuleBackbone.of(module, options)

@@ -1,4 +1,4 @@
-"""What every layer of a network gives and costs, found by one pass over meta tensors (no arithmetic)."""
+"""What every layer of a network gives and costs, found by one pass (over meta tensors: no arithmetic)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from embedsearch.backbones.tap import first_tensor
+from embedsearch.backbones.outputs import batch_axis_first, first_tensor
+from embedsearch.backbones.tap import Inputs
 from embedsearch.errors import UsageError
 from embedsearch.types import LayerInfo
 
@@ -17,45 +18,46 @@ from embedsearch.types import LayerInfo
 PROBE_BATCH = 2
 
 
-def probe(module: nn.Module, kwargs: Mapping[str, Any]) -> list[LayerInfo]:
+def probe(module: nn.Module, inputs: Inputs, layers: Mapping[str, nn.Module] | None = None) -> list[LayerInfo]:
     """Every named layer that answers with a tensor a row of which belongs to an item, in the order in
     which they answer last.
 
-    module and kwargs: on the meta device, a batch of PROBE_BATCH. A multiply-add counts as two operations.
+    inputs: a batch of PROBE_BATCH, on the device of the module. layers: name -> module; None takes all
+    by their dotted names. A multiply-add counts as two operations. The module is left as it was, but has
+    to be in evaluation mode already.
     """
-    module.eval()
     infos: dict[str, LayerInfo] = {}
     handles = []
     counter = FlopCounterMode(display=False)
+    worked: set[nn.Parameter] = set()
 
     def watch(name: str, layer: nn.Module) -> Any:
-        n_params = sum(parameter.numel() for parameter in layer.parameters())
-
         def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+            worked.update(layer.parameters())
             try:
-                shape = tuple(first_tensor(output).shape)
+                tensor = batch_axis_first(first_tensor(output), layer)
             except UsageError:
                 return
-            if shape[:1] != (PROBE_BATCH,):
+            if tensor.shape[:1] != (PROBE_BATCH,):
                 return
             before = infos.pop(name, None)
             infos[name] = LayerInfo(
                 name=name,
                 type=type(layer).__name__,
-                shape=shape[1:],
+                shape=tuple(tensor.shape[1:]),
                 gflop=counter.get_total_flops() / PROBE_BATCH / 1e9,
-                n_params=n_params,
+                n_params=sum(parameter.numel() for parameter in worked),
                 n_calls=1 if before is None else before.n_calls + 1,
             )
 
         return hook
 
     try:
-        for name, layer in module.named_modules():
+        for name, layer in (dict(module.named_modules()) if layers is None else layers).items():
             if name:
                 handles.append(layer.register_forward_hook(watch(name, layer)))
         with torch.no_grad(), counter:
-            module(**kwargs)
+            module(*inputs.args, **inputs.kwargs)
     finally:
         for handle in handles:
             handle.remove()

@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
+from embedsearch.backbones.outputs import first_tensor
 from embedsearch.errors import UsageError
 
 
-class _Reached(Exception):  # noqa: N818 - a signal, not an error
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a module is called with: module(*args, **kwargs)."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _Reached(BaseException):  # not an Exception: a network's own `except Exception` must not stop it
     """Raised inside the forward pass when the last wanted layer has answered."""
 
 
-def run_to(module: nn.Module, kwargs: Mapping[str, Any], wanted: Mapping[str, int]) -> dict[str, torch.Tensor]:
-    """Outputs of the layers in `wanted`, from one forward pass that ends as soon as all have answered.
+def run_to(
+    module: nn.Module, inputs: Inputs, layers: Mapping[str, nn.Module], wanted: Mapping[str, int]
+) -> dict[str, torch.Tensor]:
+    """Outputs of `layers`, from one forward pass that ends as soon as all have answered.
 
-    wanted: layer name -> the number of its call that counts (from 1), for modules that a network calls
-    several times. Nothing behind the last of them is computed. The hooks are gone when this returns or
-    raises. Raises UsageError when a layer is never reached.
+    layers: name -> the module of it. wanted: name -> the number of its call that counts (from 1), for
+    modules that a network calls several times. Nothing behind the last of them is computed. The hooks
+    are gone when this returns or raises. Raises UsageError when a layer is never reached.
     """
     outputs: dict[str, torch.Tensor] = {}
     handles = []
@@ -45,25 +57,39 @@ def run_to(module: nn.Module, kwargs: Mapping[str, Any], wanted: Mapping[str, in
 
     try:
         for name in wanted:
-            handles.append(module.get_submodule(name).register_forward_hook(tap(name)))
-        module(**kwargs)
+            handles.append(layers[name].register_forward_hook(tap(name)))
+        module(*inputs.args, **inputs.kwargs)
     except _Reached:
         return outputs
     finally:
         for handle in handles:
             handle.remove()
-    raise UsageError(f"layer {next(iter(waiting))!r} is not reached in a forward pass of this network")
+    raise not_reached(next(iter(waiting)))
 
 
-def first_tensor(output: Any) -> torch.Tensor:
-    """The tensor that a layer's output is about: itself, or the first one in a tuple, dict or dataclass."""
-    if isinstance(output, torch.Tensor):
-        return output
-    if hasattr(output, "last_hidden_state"):
-        return first_tensor(output.last_hidden_state)
-    parts = output.values() if isinstance(output, Mapping) else output
-    if isinstance(output, Mapping | tuple | list):
-        for part in parts:
-            if isinstance(part, torch.Tensor):
-                return part
-    raise UsageError(f"the layer gives {type(output).__name__}, in which no tensor is found")
+def run_through(module: nn.Module, inputs: Inputs, layers: Mapping[str, nn.Module]) -> dict[str, list[torch.Tensor]]:
+    """Every output of `layers` in one whole forward pass, a list as long as the layer was called. For
+    networks of which it is not known how often they call a layer.
+    """
+    outputs: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
+    handles = []
+
+    def tap(name: str) -> Any:
+        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+            outputs[name].append(first_tensor(output).clone())
+
+        return hook
+
+    try:
+        for name, layer in layers.items():
+            handles.append(layer.register_forward_hook(tap(name)))
+        module(*inputs.args, **inputs.kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return outputs
+
+
+def not_reached(layer: str) -> UsageError:
+    """The error for a layer that has no call, or not as many as were asked for."""
+    return UsageError(f"layer {layer!r} is not reached in a forward pass of this network")

@@ -5,41 +5,41 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from embedsearch.backbones.base import Backbone, BackboneOptions
+from embedsearch.backbones.aliases import hidden_aliases
+from embedsearch.backbones.base import BackboneOptions
+from embedsearch.backbones.hidden import hidden_state_layers
 from embedsearch.backbones.hub import model_folder, weight_files
+from embedsearch.backbones.layer_table import LayerTable
+from embedsearch.backbones.module_state import forget
+from embedsearch.backbones.named import NamedBackbone
+from embedsearch.backbones.outputs import as_features
 from embedsearch.backbones.probe import PROBE_BATCH, probe
+from embedsearch.backbones.tap import Inputs
 from embedsearch.backbones.weights import check_sha256, sha256_of
+from embedsearch.backbones.windows import Tokens, check_overlap, merge, tokenize
 from embedsearch.errors import UsageError, WeightsError
-from embedsearch.types import Features, LayerInfo, Modality
+from embedsearch.types import CONTENT, Features, LayerInfo, Modality
 
 _PROBE_TOKENS = 128
+_WINDOWS_AT_ONCE = 32
+_OVERLAP_PART = 8  # neighbouring windows share an eighth
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """One text as token ids, special tokens included; cut: the text was longer than the network reads."""
-
-    ids: list[int]
-    cut: bool
-
-
-class TransformerBackbone(Backbone):
-    """A text encoder with its tokenizer. Texts longer than `max_tokens` are cut there."""
+class TransformerBackbone(NamedBackbone):
+    """A text encoder with its tokenizer. Longer texts are read in windows of `max_tokens` that share
+    `overlap` tokens, or cut."""
 
     modality = Modality.TEXT
 
     def __init__(self, name: str, options: BackboneOptions) -> None:
-        if options.size is not None:
-            raise UsageError(f"size is for pictures; {name} reads texts")
         self.name = name
         folder = model_folder(name, options.weights)
         self.weights_sha256, self.weights_origin = sha256_of(weight_files(folder)), str(folder)
@@ -50,16 +50,20 @@ class TransformerBackbone(Backbone):
             module, loaded = AutoModel.from_pretrained(
                 folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
             )
-        _forget(module, loaded)
+            table = _layers(config)
+        forget(module, _absent(loaded))
         if not self._tokenizer.is_fast:
             raise WeightsError(f"{folder} has no fast tokenizer (tokenizer.json)")
         longest = min(self._tokenizer.model_max_length, _positions(config))
         if options.max_tokens is not None and options.max_tokens > longest:
             raise UsageError(f"max_tokens is {options.max_tokens}; {folder.name} reads at most {longest}")
         self.max_tokens = options.max_tokens or _usual_tokens(folder, longest)
-        infos = _layers(config)
-        self.default_layer = _default_layer(infos)
-        super().__init__(module, infos, options)
+        self.overlap = self.max_tokens // _OVERLAP_PART if options.overlap is None else options.overlap
+        check_overlap(self.overlap, self.max_tokens, self._tokenizer.num_special_tokens_to_add())
+        self.max_length = self.max_tokens
+        self._all_of_it = options.windows
+        self.default_layer = _default_layer(table.listed())
+        super().__init__(module, table, options)
 
     @classmethod
     def describe(cls, name: str, *, weights: str, size: int | None) -> tuple[list[LayerInfo], str]:
@@ -67,63 +71,94 @@ class TransformerBackbone(Backbone):
             raise UsageError(f"size is for pictures; {name} reads texts")
         folder = model_folder(name, weights)
         with _quiet(folder):
-            infos = _layers(AutoConfig.from_pretrained(folder, local_files_only=True))
+            infos = _layers(AutoConfig.from_pretrained(folder, local_files_only=True)).listed()
         return infos, _default_layer(infos)
 
     def prepare(self, values: Sequence[Any]) -> list[Any]:
-        encoded = self._tokenizer(list(values), truncation=True, max_length=self.max_tokens)
-        cuts = [bool(encoding.overflowing) for encoding in encoded.encodings]
-        return [Tokens(ids, cut) for ids, cut in zip(encoded["input_ids"], cuts, strict=True)]
+        return tokenize(
+            self._tokenizer, values, int(self.max_tokens or 0), self.overlap or 0, all_of_it=self._all_of_it
+        )
 
     def length(self, prepared: Any) -> int:
-        return len(prepared.ids)
+        return int(prepared.length)
 
-    def is_cut(self, prepared: Any) -> bool:
-        return bool(prepared.cut)
+    def is_long(self, prepared: Any) -> bool:
+        return bool(prepared.is_long)
 
-    def collate(self, batch: Sequence[Any]) -> dict[str, Any]:
-        width = max(len(tokens.ids) for tokens in batch)
+    def split(self, prepared: Any) -> list[tuple[Any, tuple[int, int]]]:
+        return [(Tokens((replace(w, counted=[True] * len(w.ids)),), False), w.span) for w in prepared.windows]
+
+    def extract(self, batch: Sequence[Any], layers: Sequence[str]) -> dict[str, Features]:
+        if all(len(tokens.windows) == 1 for tokens in batch):
+            return super().extract(batch, layers)
+        rows = [Tokens((window,), False) for tokens in batch for window in tokens.windows]
+        found: dict[str, list[Features]] = {layer: [] for layer in layers}
+        at_once = max(_WINDOWS_AT_ONCE, len(batch))
+        for start in range(0, len(rows), at_once):
+            part = rows[start : start + at_once]
+            for layer, features in super().extract(part, layers).items():
+                found[layer] += [_row(features, i, tokens.length) for i, tokens in enumerate(part)]
+        return {layer: merge(windows, batch) for layer, windows in found.items()}
+
+    def collate(self, batch: Sequence[Any]) -> Inputs:
+        width = max(tokens.length for tokens in batch)
         ids = torch.full((len(batch), width), self._tokenizer.pad_token_id or 0)
         mask = torch.zeros((len(batch), width), dtype=torch.long)
         for row, tokens in enumerate(batch):
-            ids[row, : len(tokens.ids)] = torch.tensor(tokens.ids)
-            mask[row, : len(tokens.ids)] = 1
-        return {"input_ids": ids, "attention_mask": mask}
+            ids[row, : tokens.length] = torch.tensor(tokens.windows[0].ids)
+            mask[row, : tokens.length] = 1
+        return Inputs(kwargs={"input_ids": ids.to(self._device), "attention_mask": mask.to(self._device)})
 
-    def to_features(self, layer: str, output: torch.Tensor, inputs: Mapping[str, Any]) -> Features:
-        mask = inputs["attention_mask"].bool()
-        if output.ndim == 2:
-            return Features(output.unsqueeze(1))
-        if output.ndim == 3 and output.shape[:2] == mask.shape:
-            return Features(output, mask)
-        raise UsageError(f"layer {layer!r} gives {tuple(output.shape)}; take one that gives tokens or one vector")
+    def to_features(self, layer: str, output: torch.Tensor, batch: Sequence[Any]) -> Features:
+        width = max(tokens.length for tokens in batch)
+        if output.ndim > 3 or (output.ndim == 3 and output.shape[1] != width):
+            raise UsageError(f"layer {layer!r} gives {tuple(output.shape)}; take one that gives tokens or one vector")
+        roles = torch.zeros((len(batch), width), dtype=torch.int8)
+        lengths = torch.tensor([tokens.length for tokens in batch])
+        for row, tokens in enumerate(batch):
+            roles[row, : tokens.length] = torch.tensor(tokens.windows[0].roles, dtype=torch.int8)
+        mask = torch.arange(width) < lengths[:, None]
+        return as_features(output, layer, mask=mask.to(output.device), roles=roles.to(output.device))
 
-    def n_channels(self, layer: str) -> int:
-        return self._infos[layer].shape[-1]
+    def blank(self, layer: str) -> Features:
+        output = torch.zeros((1, *(self._table.info(layer).shape or ())))
+        ones = torch.ones((1, output.shape[1]))
+        return as_features(output, layer, mask=ones.bool(), roles=ones.to(torch.int8) * CONTENT)
 
 
-def _forget(module: nn.Module, loaded: Mapping[str, Any]) -> None:
-    """Takes away what transformers filled with random numbers, so that reaching it is an error."""
+def _row(features: Features, row: int, length: int) -> Features:
+    """One window of a batch without its padding."""
+    if features.mask is None:
+        return Features(features.values[row : row + 1])
+    roles = None if features.roles is None else features.roles[row : row + 1, :length]
+    return Features(features.values[row : row + 1, :length], roles=roles)
+
+
+def _absent(loaded: Mapping[str, Any]) -> set[str]:
+    """What transformers filled with random numbers, so that reaching it must be an error."""
     absent = {str(name) for name in loaded.get("missing_keys", ())}
-    absent |= {str(entry[0]) for entry in loaded.get("mismatched_keys", ())}
-    for name in absent:
-        owner, _, leaf = name.rpartition(".")
-        parameters = module.get_submodule(owner)._parameters
-        parameter = parameters.get(leaf)
-        if parameter is not None:
-            parameters[leaf] = nn.Parameter(parameter.to("meta"), requires_grad=False)
+    return absent | {str(entry[0]) for entry in loaded.get("mismatched_keys", ())}
 
 
-def _layers(config: Any) -> list[LayerInfo]:
-    with torch.device("meta"):
-        skeleton = AutoModel.from_config(config)
-        ids = torch.ones((PROBE_BATCH, min(_PROBE_TOKENS, _positions(config))), dtype=torch.long)
-    return probe(skeleton, {"input_ids": ids})
+def _layers(config: Any) -> LayerTable:
+    try:
+        with torch.device("meta"):
+            return _probed(config)
+    except (RuntimeError, NotImplementedError):
+        return _probed(config)  # DeBERTa and others look at values while they run
+
+
+def _probed(config: Any) -> LayerTable:
+    skeleton = AutoModel.from_config(config).eval()
+    inputs = Inputs(
+        kwargs={"input_ids": torch.ones((PROBE_BATCH, min(_PROBE_TOKENS, _positions(config))), dtype=torch.long)}
+    )
+    return LayerTable(probe(skeleton, inputs), hidden_aliases(hidden_state_layers(skeleton, inputs)))
 
 
 def _default_layer(infos: list[LayerInfo]) -> str:
     """The last block of the encoder, or what follows it when the network ends in a norm."""
-    tokens = [info for info in infos if len(info.shape) == 2]
+    tokens = [info for info in infos if len(info.shape or ()) == 2]
     blocks = [info.name for info in tokens if info.name.rpartition(".")[2].isdigit()]
     outside = [info.name for info in tokens if "." not in info.name]
     # containers answer right after their last block; anything else outside has computed something more

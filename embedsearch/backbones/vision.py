@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,17 @@ import torchvision.models as models
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from embedsearch.backbones.base import Backbone, BackboneOptions
+from embedsearch.backbones.aliases import vision_aliases
+from embedsearch.backbones.base import BackboneOptions
+from embedsearch.backbones.layer_table import LayerTable
+from embedsearch.backbones.named import NamedBackbone
+from embedsearch.backbones.outputs import as_features
 from embedsearch.backbones.probe import PROBE_BATCH, probe
+from embedsearch.backbones.tap import Inputs
 from embedsearch.backbones.vision_weights import vision_weights
 from embedsearch.backbones.weights import assign_weights
 from embedsearch.errors import UsageError
-from embedsearch.types import Features, LayerInfo, Modality
+from embedsearch.types import CLASS, CONTENT, Features, LayerInfo, Modality
 
 # the flags with which torchvision builds these two when it loads its own weights
 _WITH_WEIGHTS = {"transform_input": True, "aux_logits": True, "init_weights": False}
@@ -26,52 +31,59 @@ _TOPS = ("avgpool", "classifier", "dropout", "fc", "heads", "head")  # what netw
 _CONVNEXT_INSIDE = re.compile(r"features\.\d+\.\d+\.block\.[1-5]")
 
 
-class TorchvisionBackbone(Backbone):
+class TorchvisionBackbone(NamedBackbone):
     """A torchvision network. Pictures come as uint8 size x size x 3 and are normalised as its weights ask."""
 
     modality = Modality.IMAGE
 
     def __init__(self, name: str, options: BackboneOptions) -> None:
-        if options.max_tokens is not None:
-            raise UsageError(f"max_tokens is for texts; {name} reads pictures")
         self.name = name
         transforms = models.get_model_weights(name).DEFAULT.transforms()
-        module, infos, self.size = _skeleton(name, options.size)
-        self.default_layer = _default_layer(name, infos)
+        module, table, self.size = _skeleton(name, options.size)
+        self.default_layer = _default_layer(name, table.listed())
         loaded = vision_weights(name, options.weights, options.expect_sha256)
         assign_weights(module, loaded)
         self.weights_sha256, self.weights_origin = loaded.sha256, loaded.origin
-        super().__init__(module, infos, options)
+        super().__init__(module, table, options)
         self._mean = torch.tensor(transforms.mean, device=self._device).view(1, 3, 1, 1)
         self._std = torch.tensor(transforms.std, device=self._device).view(1, 3, 1, 1)
 
     @classmethod
     def describe(cls, name: str, *, weights: str, size: int | None) -> tuple[list[LayerInfo], str]:
-        _, infos, _ = _skeleton(name, size)
-        return infos, _default_layer(name, infos)
+        _, table, _ = _skeleton(name, size)
+        return table.listed(), _default_layer(name, table.listed())
 
     def prepare(self, values: Sequence[Any]) -> list[Any]:
         return list(values)
 
-    def collate(self, batch: Sequence[Any]) -> dict[str, Any]:
+    def bucket(self, prepared: Any) -> Hashable:
+        return tuple(prepared.shape)
+
+    def check_size(self, size: int) -> None:
+        skeleton, _, _ = _skeleton(self.name, self.size)
+        try:
+            probe(skeleton, _pictures(size), {})
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise UsageError(f"{self.name} at {self.size} px cannot read pictures of {size} px: {reason}") from error
+
+    def collate(self, batch: Sequence[Any]) -> Inputs:
         pixels = torch.from_numpy(np.stack(batch)).to(self._device)  # B x H x W x 3, uint8
         scaled = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-        return {"x": scaled.sub_(self._mean).div_(self._std)}
+        return Inputs((scaled.sub_(self._mean).div_(self._std),))
 
-    def to_features(self, layer: str, output: torch.Tensor, inputs: Mapping[str, Any]) -> Features:
-        if output.ndim == 2:
-            return Features(output.unsqueeze(1))
-        if output.ndim == 3:
-            return Features(output)
-        if output.ndim == 4:
-            if not self._channels_last(layer):
-                output = output.permute(0, 2, 3, 1)  # B x H x W x C
-            return Features(output.flatten(1, 2), grid=(output.shape[1], output.shape[2]))
-        raise UsageError(f"layer {layer!r} gives {output.ndim} axes; take one that gives a map, tokens or a vector")
+    def to_features(self, layer: str, output: torch.Tensor, batch: Sequence[Any]) -> Features:
+        mask = roles = None
+        if output.ndim == 3 and isinstance(self._module, models.VisionTransformer):
+            mask = torch.ones(output.shape[:2], dtype=torch.bool, device=output.device)
+            roles = torch.full(output.shape[:2], CONTENT, dtype=torch.int8, device=output.device)
+            # before the encoder the class token is not there yet
+            roles[:, 0] = CLASS if layer.startswith("encoder") else CONTENT
+        return as_features(output, layer, channels_last=self._channels_last(layer), mask=mask, roles=roles)
 
-    def n_channels(self, layer: str) -> int:
-        shape = self._infos[layer].shape
-        return shape[0] if len(shape) == 3 and not self._channels_last(layer) else shape[-1]
+    def blank(self, layer: str) -> Features:
+        info = self._table.info(layer)
+        return self.to_features(info.name, torch.zeros((1, *(info.shape or ()))), [])
 
     def _channels_last(self, layer: str) -> bool:
         """Where a network of transformers or ConvNeXt blocks works on B x H x W x C."""
@@ -83,7 +95,7 @@ class TorchvisionBackbone(Backbone):
         return isinstance(self._module, models.ConvNeXt) and bool(_CONVNEXT_INSIDE.fullmatch(layer))
 
 
-def _skeleton(name: str, size: int | None) -> tuple[nn.Module, list[LayerInfo], int]:
+def _skeleton(name: str, size: int | None) -> tuple[nn.Module, LayerTable, int]:
     """The network on the meta device, its layers, and the side of its input in pixels.
 
     It takes no memory and draws no random numbers for weights that are replaced anyway.
@@ -93,10 +105,15 @@ def _skeleton(name: str, size: int | None) -> tuple[nn.Module, list[LayerInfo], 
     try:
         with _ParametersOnMeta():
             module = models.get_model(name, weights=None, **options).to("meta")
-        return module, probe(module, {"x": torch.empty(PROBE_BATCH, 3, side, side, device="meta")}), side
+        infos = probe(module.eval(), _pictures(side))
+        return module, LayerTable(infos, vision_aliases(name, infos)), side
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"{name} cannot read pictures of {side} px: {reason}") from error
+
+
+def _pictures(side: int) -> Inputs:
+    return Inputs((torch.empty(PROBE_BATCH, 3, side, side, device="meta"),))
 
 
 class _ParametersOnMeta(TorchFunctionMode):
@@ -117,4 +134,4 @@ def _default_layer(name: str, infos: list[LayerInfo]) -> str:
     if name.startswith("vgg"):
         fourth_pool = [info.name for info in infos if info.type == "MaxPool2d"][3]
         return f"features.{int(fourth_pool.rpartition('.')[2]) - 1}"
-    return [info.name for info in infos if len(info.shape) >= 2 and not info.name.startswith(_TOPS)][-1]
+    return [info.name for info in infos if len(info.shape or ()) >= 2 and not info.name.startswith(_TOPS)][-1]

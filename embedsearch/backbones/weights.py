@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from embedsearch.backbones.inert_names import Stub
+from embedsearch.backbones.module_file import module_tensors, read_inert
 from embedsearch.errors import ContradictionError, UsageError, WeightsError
 
 State = dict[str, torch.Tensor]
@@ -50,9 +52,10 @@ def check_sha256(found: str, expected: str | None, origin: str) -> None:
 
 
 def read_weights(path: Path) -> Weights:
-    """A .safetensors file, or a .pth/.pt checkpoint read with weights_only (nothing is unpickled freely).
+    """The tensors in a .safetensors file or a .pth/.pt/.bin checkpoint: a state dict or a whole module of torch.save.
 
-    Raises UsageError for another suffix, WeightsError when the file cannot be read.
+    Nothing is unpickled freely: of a whole module only its tensors are taken, its classes are never imported.
+    Raises UsageError for another suffix, WeightsError when the file cannot be read or holds no tensors.
     """
     if not path.is_file():
         raise WeightsError(f"weights {path} do not exist; give a .safetensors or .pth file")
@@ -62,14 +65,9 @@ def read_weights(path: Path) -> Weights:
 
             state: Any = load_file(path)
         elif path.suffix in (".pth", ".pt", ".bin"):
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=_can_map(path))
+            state = _read_checkpoint(path)
         else:
             raise UsageError(f"weights {path} end in {path.suffix!r}; valid: .safetensors, .pth, .pt, .bin")
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"weights {path} hold more than tensors and are not opened, since unpickling them could run code; "
-            "save the state_dict() alone, best as .safetensors"
-        ) from error
     except (OSError, RuntimeError, ValueError, EOFError) as error:
         raise WeightsError(f"weights {path} cannot be read: {error}") from error
     except Exception as error:
@@ -103,21 +101,41 @@ def assign_weights(module: nn.Module, weights: Weights) -> None:
     module.load_state_dict(fitting, strict=False, assign=True)
 
 
+def _read_checkpoint(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            # torch's words about protocols above 2 and TorchScript, before it refuses them
+            warnings.filterwarnings("ignore", "Detected pickle protocol|'torch.load' received a zip file")
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=_can_map(path))
+    except Exception:  # it refuses what is more than tensors; of a damaged file the other reader tells in one line
+        return read_inert(path)
+
+
 def _can_map(path: Path) -> bool:
     with path.open("rb") as stream:
         return stream.read(2) == b"PK"  # torch's zip format; the older one cannot be mapped
 
 
 def _state_dict(checkpoint: Any, path: Path) -> State:
-    """The state dict in what a checkpoint file holds: itself, or under the usual keys and prefixes."""
+    """The state dict in what a checkpoint file holds: itself, a module's, or under the usual keys and prefixes."""
     for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping):
+        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping | Stub):
             checkpoint = checkpoint[key]
+    told = checkpoint.origin if isinstance(checkpoint, Stub) else type(checkpoint).__name__
+    if isinstance(checkpoint, Stub):
+        checkpoint = module_tensors(checkpoint)
+    elif isinstance(checkpoint, nn.Module):  # only where a program told torch that its class is safe
+        checkpoint = checkpoint.state_dict()
     if not isinstance(checkpoint, Mapping):
-        raise WeightsError(f"weights {path} hold {type(checkpoint).__name__}, not a state dict")
+        raise WeightsError(f"weights {path} hold {told}, not a state dict")
     state = OrderedDict((str(name), value) for name, value in checkpoint.items() if isinstance(value, torch.Tensor))
+    if not state:
+        raise WeightsError(
+            f"weights {path} hold {told} without tensors, and nothing in it was run; "
+            "save the state_dict() of a network, best as .safetensors"
+        )
     prefix = "module."  # left by DataParallel
-    if state and all(name.startswith(prefix) for name in state):
+    if all(name.startswith(prefix) for name in state):
         return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     state._metadata = getattr(checkpoint, "_metadata", None)  # type: ignore[attr-defined]
     return state

@@ -10,12 +10,19 @@ from typing import Annotated, Optional
 import typer
 
 from embedsearch.cli.app import app
+from embedsearch.cli.options import POOLINGS, long_texts
 from embedsearch.cli.progress import open_progress
 from embedsearch.errors import UsageError
 
 _RECIPE = "Recipe"
 _TABLE = "Tables"
 _SPEED = "Speed, not result"
+
+_LONG = {
+    "windows": "texts are longer than the network reads at once: they were read in windows and pooled over all of them",
+    "chunk": "texts are longer than the network reads at once: each window of them is an item of its own",
+    "cut": "texts are longer than the network reads and were cut",
+}
 
 _EXAMPLES = """
 Examples:\n
@@ -24,7 +31,12 @@ Examples:\n
   embedsearch build 'photos/**/*.jpg' --backbone resnet50\n
   embedsearch build faq.txt\n
   embedsearch build goods.csv --id-column sku --text-column title\n
+  embedsearch build letters/ --modality text --chunk\n
   embedsearch build vectors.npy --metric ip\n
+  embedsearch build model.pt::item_embedding.weight --ids items.txt\n
+  embedsearch build photos/ --layer relu4_3 --layer relu5_3 --flip\n
+  embedsearch build photos/ --backbone module:net.py:make --weights w.safetensors --layer block.3\n
+  embedsearch build photos/ --backbone keras:model.keras --preprocess caffe --layer block5_conv3\n
 """
 
 
@@ -33,8 +45,8 @@ def build(
     source: Annotated[
         str,
         typer.Argument(
-            help="A folder, a glob, FILE.txt (a text a line), FILE.csv, .jsonl or "
-            ".parquet, vectors FILE.npy, or a URL that fsspec opens."
+            help="A folder, a glob, FILE.txt (a text a line), FILE.csv, .jsonl or .parquet, vectors FILE.npy, "
+            "FILE::PARAMETER of an embedding table (.pt, .safetensors, .keras, .npz, .vec), or a URL that fsspec opens."
         ),
     ],
     out: Annotated[Optional[Path], typer.Option(help="Folder of the index. Default: indexes/NAME.")] = None,
@@ -45,8 +57,8 @@ def build(
     backbone: Annotated[
         Optional[str],
         typer.Option(
-            help="A torchvision name (vgg16, resnet50, ...), bert, minilm. "
-            "Default: vgg16 for pictures, minilm for texts."
+            help="A torchvision name (vgg16, resnet50, ...), bert, minilm, keras:PATH, or "
+            "module:FILE_OR_PACKAGE:FACTORY of your own. Default: vgg16 for pictures, minilm for texts."
         ),
     ] = None,
     weights: Annotated[
@@ -56,16 +68,44 @@ def build(
     layer: Annotated[
         Optional[list[str]],
         typer.Option(
-            help="Module name, as `embedsearch layers` lists them; may be repeated. Default: the backbone's own."
+            help="Name or alias, as `embedsearch layers` lists them; may be repeated. Or first-last-avg, last-4-avg. "
+            "Default: the backbone's own."
         ),
     ] = None,
-    pooling: Annotated[Optional[str], typer.Option(help="mean, max, gem or cls. Default: mean.")] = None,
+    layer_weight: Annotated[
+        Optional[list[float]], typer.Option(help="One for each --layer, in their order. Default: 1.")
+    ] = None,
+    combine: Annotated[
+        Optional[str], typer.Option(help="Several layers: concat (vectors), mean (activations). Default: concat.")
+    ] = None,
+    pooling: Annotated[Optional[str], typer.Option(help=f"{POOLINGS}. Default: mean.")] = None,
     gem_p: Annotated[Optional[float], typer.Option(help="Exponent of gem. Default: 3.")] = None,
     size: Annotated[Optional[int], typer.Option(help="Pixels of the shorter side. Default: the network's own.")] = None,
     fit: Annotated[Optional[str], typer.Option(help="crop, pad or squash. Default: crop.")] = None,
-    max_tokens: Annotated[
-        Optional[int], typer.Option(help="Longer texts are cut there. Default: the network's own.")
+    scale: Annotated[
+        Optional[list[float]],
+        typer.Option(help="Average over pictures at this multiple of --size; may be repeated. Default: 1."),
     ] = None,
+    flip: Annotated[
+        Optional[bool], typer.Option("--flip", help="Average over each picture and its mirror image.")
+    ] = None,
+    preprocess: Annotated[
+        Optional[str],
+        typer.Option(
+            help="For a network of your own: torch, caffe, tf, unit or raw (how pixels are scaled), or "
+            "module:FILE_OR_PACKAGE:FUNCTION from one item to its tensor."
+        ),
+    ] = None,
+    max_tokens: Annotated[
+        Optional[int], typer.Option(help="Tokens of one window of a text. Default: the network's own.")
+    ] = None,
+    overlap: Annotated[
+        Optional[int], typer.Option(help="Tokens that neighbouring windows share. Default: an eighth of a window.")
+    ] = None,
+    chunk: Annotated[
+        bool, typer.Option("--chunk", help="Each window of a longer text is an item of its own: id#1, id#2, ...")
+    ] = False,
+    cut: Annotated[bool, typer.Option("--cut", help="Cut longer texts after their first window.")] = False,
     pca: Annotated[Optional[int], typer.Option(help="Reduce to this many dimensions by PCA.")] = None,
     whiten: Annotated[Optional[int], typer.Option(help="Reduce to this many dimensions by PCA-whitening.")] = None,
     metric: Annotated[Optional[str], typer.Option(help="cosine, ip or l2. Default: cosine.")] = None,
@@ -73,7 +113,12 @@ def build(
         Optional[bool],
         typer.Option(help="L2-normalise vectors. Default: yes, but not vectors that are given with --metric ip or l2."),
     ] = None,
-    modality: Annotated[Optional[str], typer.Option(help="image or text, where the source does not tell.")] = None,
+    modality: Annotated[
+        Optional[str], typer.Option(help="image or text, where the source does not tell; tensor for .npy.")
+    ] = None,
+    ids: Annotated[
+        Optional[Path], typer.Option(help="File with ids, one a line, for the rows of a matrix or embedding table.")
+    ] = None,
     id_column: Annotated[Optional[str], typer.Option(help="Column with ids. Default: id, else the row number.")] = None,
     text_column: Annotated[Optional[str], typer.Option(help="Column with texts. Default: text.")] = None,
     image_column: Annotated[Optional[str], typer.Option(help="Column with paths of pictures. Default: image.")] = None,
@@ -104,9 +149,11 @@ def build(
     try:
         report = build_with_report(
             source, target,
-            recipe=recipe, backbone=backbone, weights=weights, layer=layer or None, pooling=pooling, gem_p=gem_p,
-            size=size, fit=fit, max_tokens=max_tokens, pca=pca, whiten=whiten, metric=metric, normalize=normalize,
-            modality=modality, id_column=id_column, text_column=text_column, image_column=image_column,
+            recipe=recipe, backbone=backbone, weights=weights, preprocess=preprocess, layer=layer or None,
+            layer_weights=layer_weight or None, combine=combine, pooling=pooling, gem_p=gem_p, size=size, fit=fit,
+            scales=scale or None, flip=flip, max_tokens=max_tokens, overlap=overlap, long_texts=long_texts(chunk, cut),
+            pca=pca, whiten=whiten, metric=metric, normalize=normalize, modality=modality, ids=ids,
+            id_column=id_column, text_column=text_column, image_column=image_column,
             index=index, batch_size=_auto_int("--batch-size", batch_size), precision=precision, device=device,
             workers=workers, restart=restart, progress=progress,
         )  # fmt: skip
@@ -146,7 +193,7 @@ def _told(report: object, target: Path) -> list[str]:
     if report.encoder and report.n_new:
         lines.append(f"encoded by {report.encoder}")
     if report.n_truncated:
-        lines.append(f"{report.n_truncated:,} texts are longer than the network reads and were cut")
+        lines.append(f"{report.n_truncated:,} {_LONG[report.long_texts]}")
     if report.n_skipped:
         were = "input was" if report.n_skipped == 1 else "inputs were"
         lines.append(f"{report.n_skipped:,} {were} left out, listed in {target / 'skipped.jsonl'}:")

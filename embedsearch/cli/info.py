@@ -10,6 +10,12 @@ import typer
 
 from embedsearch.cli.app import app
 
+_LONG = {
+    "windows": "pooled over all their windows",
+    "chunk": "whose windows are items of their own",
+    "cut": "cut after their first window",
+}
+
 _EXAMPLES = """
 Examples:\n
   embedsearch info indexes/photos\n
@@ -53,14 +59,11 @@ def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
         ),
     ]
     if recipe["backbone"]:
-        reads = (
-            f"at {recipe['size']} px ({recipe['fit']})" if recipe["size"] else f"up to {recipe['max_tokens']} tokens"
-        )
-        pooling = recipe["pooling"] + (f" (p = {recipe['gem_p']:g})" if recipe["pooling"] == "gem" else "")
+        pooling = recipe["pooling"] + (f" (p = {recipe['gem_p']:g})" if "gem" in recipe["pooling"] else "")
         lines += [
-            ("backbone", f"{recipe['backbone']} {reads}, {recipe['precision']}"),
+            ("backbone", f"{recipe['backbone']}, {_reads(recipe)}, {recipe['precision']}"),
             ("weights", f"{about['weights_origin']}, sha256 {recipe['weights_sha256'][:16]}…"),
-            ("layer", ", ".join(recipe["layers"])),
+            ("layer", _layers(recipe)),
             ("pooling", pooling),
         ]
     if recipe["pca"] or recipe["whiten"]:
@@ -77,10 +80,37 @@ def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
     lines += (
         [("renamed", ", ".join(f"{old} -> {new}" for old, new in about["renamed"].items()))] if about["renamed"] else []
     )
-    lines += [("truncated", f"{about['n_truncated']:,} texts")] if about["n_truncated"] else []
+    if about["n_truncated"]:
+        lines.append(("long texts", f"{about['n_truncated']:,} {_LONG[recipe['long_texts']]}"))
     lines.append(("left out", f"{about['n_skipped']:,} inputs"))
     lines += [("", f"{count:,} x {reason}") for reason, count in list(about["skipped"].items())[:10]]
     return lines
+
+
+def _reads(recipe: dict[str, Any]) -> str:
+    """What the network is given of an item."""
+    if recipe["modality"] == "text" and recipe["max_tokens"]:
+        overlap = "" if recipe["overlap"] is None else f" that share {recipe['overlap']}"
+        return f"windows of {recipe['max_tokens']} tokens{overlap}"
+    parts = [f"{recipe['modality']}s"]
+    if recipe["size"]:
+        parts.append(f"at {recipe['size']} px ({recipe['fit']})")
+    if recipe["scales"] != [1.0]:
+        parts.append("at scales " + ", ".join(f"{scale:g}" for scale in recipe["scales"]))
+    parts += ["and mirrored"] if recipe["flip"] else []
+    parts += [f"through {recipe['preprocess']}"] if recipe["preprocess"] else []
+    return " ".join(parts)
+
+
+def _layers(recipe: dict[str, Any]) -> str:
+    weights = recipe["layer_weights"] or [1.0] * len(recipe["layers"])
+    weighted = any(weight != 1 for weight in weights)
+    names = [
+        f"{name} (weight {weight:g})" if weighted else name
+        for name, weight in zip(recipe["layers"], weights, strict=True)
+    ]
+    how = {"concat": "", "mean": "the mean of "}[recipe["combine"]]
+    return how + ", ".join(names)
 
 
 def _bytes(n: int) -> str:

@@ -14,27 +14,35 @@ Examples:\n
   embedsearch layers vgg16 --size 96\n
   embedsearch layers minilm --json\n
   embedsearch layers bert --weights models/my-bert\n
+  embedsearch layers keras:model.keras\n
+  embedsearch layers module:net.py:make --size 64\n
 """
 
 
 @app.command(epilog=_EXAMPLES)
 def layers(
-    backbone: Annotated[str, typer.Argument(help="A torchvision name (vgg16, resnet50, ...), bert, minilm.")],
-    weights: Annotated[str, typer.Option(help="For bert: a folder or hub name.")] = "auto",
+    backbone: Annotated[
+        str, typer.Argument(help="A torchvision name (vgg16, ...), bert, minilm, keras:PATH, module:FILE.py:FACTORY.")
+    ],
+    weights: Annotated[
+        str, typer.Option(help="For bert a folder or hub name; for networks of your own a file.")
+    ] = "auto",
     size: Annotated[Optional[int], typer.Option(help="Pixels of the square input. Default: the network's own.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
 ) -> None:
-    """List the layers of a network: name, type, output shape, cost until there, parameters.
+    """List the layers of a network: name, aliases, type, output shape, and what it costs until there.
 
-    Shapes and GFLOP (a multiply-add counts as two) are for one picture of --size pixels, or one text
-    of 128 tokens.
+    Every name and alias is good for --layer; NAME@2 is the second of several calls. Shapes, GFLOP (a
+    multiply-add counts as two) and parameters, both counted up to the layer, are for one picture of
+    --size pixels, one text of 128 tokens, or the input shape that a Keras model names; a network that reads
+    something else is listed without them.
     """
     from embedsearch.engine.networks import describe
     from embedsearch.presenters.plain import layers_as_text
 
     infos, default = describe(backbone, weights=weights, size=size)
     if as_json:
-        fields = ("name", "type", "shape", "gflop", "n_params", "n_calls")
+        fields = ("name", "aliases", "type", "shape", "gflop", "n_params", "n_calls")
         rows = [{name: getattr(info, name) for name in fields} for info in infos]
         print(json.dumps({"backbone": backbone, "default": default, "layers": rows}, indent=2))
     else:

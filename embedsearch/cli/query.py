@@ -32,7 +32,8 @@ def query(
     inputs: Annotated[
         Optional[list[str]],
         typer.Argument(
-            help="Pictures (paths or URLs) or texts, as the index holds; - reads one a line from stdin.",
+            help="Pictures (paths or URLs), texts, or FILE.npy of one array, as the index holds; "
+            "- reads one a line from stdin.",
             metavar="[INPUT]...",
         ),
     ] = None,
@@ -44,10 +45,22 @@ def query(
     k: Annotated[int, typer.Option("-k", help="Hits a query.")] = 10,
     where: Annotated[Optional[str], typer.Option(help="SQL condition over the metadata that hits must meet.")] = None,
     min_score: Annotated[Optional[float], typer.Option(help="Leave out hits that score less.")] = None,
+    group: Annotated[
+        bool, typer.Option("--group", help="Of an index of chunks: the best chunk of each text only.")
+    ] = False,
     style: Annotated[str, typer.Option("--format", help="table, json or jsonl.")] = "table",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     weights: Annotated[
         Optional[str], typer.Option(help="Where the network's weights lie now, if they have moved; checked by hash.")
+    ] = None,
+    backbone: Annotated[
+        Optional[str],
+        typer.Option(
+            help="Where the code or file of a network of your own lies now: module:FILE.py:FACTORY, keras:PATH."
+        ),
+    ] = None,
+    preprocess: Annotated[
+        Optional[str], typer.Option(help="Where the code of your own preprocess lies now: module:FILE.py:FUNCTION.")
     ] = None,
     sheet: Annotated[Optional[Path], typer.Option(help="Draw queries and hits as one picture.")] = None,
 ) -> None:
@@ -64,7 +77,7 @@ def query(
         check_path(sheet)
     from embedsearch.engine.opening import open as open_index
 
-    opened = open_index(index, weights=weights)
+    opened = open_index(index, weights=weights, backbone=backbone, preprocess=preprocess)
     asked = _read_inputs(inputs or [])
     queries: list[tuple[str, Any]] = []
     answers: list[Hits] = []
@@ -72,13 +85,16 @@ def query(
         contents = [*asked, *(text or [])]
         if text and opened.modality is not Modality.TEXT:
             raise UsageError(f"{index} holds {opened.modality.value}s; --text asks an index of texts")
-        answers += opened.search_many(contents, k=k, where=where, min_score=min_score)
+        answers += opened.search_many(contents, k=k, where=where, min_score=min_score, group=group)
         queries += [(content, content) for content in contents]
     if item_id:
-        answers += opened.similar_many(item_id, k=k, where=where, min_score=min_score)
+        answers += opened.similar_many(item_id, k=k, where=where, min_score=min_score, group=group)
         queries += [(name, _shown(opened, name) if sheet else None) for name in item_id]
     if vector is not None:
-        found = _by_vectors(opened, vector, k, where, min_score)
+        from embedsearch.sources import read_matrix
+
+        x = read_matrix(str(vector))
+        found = opened.search_many(vectors=x, k=k, where=where, min_score=min_score, group=group)
         answers += found
         names = [str(vector)] if len(found) == 1 else [f"{vector}[{row}]" for row in range(len(found))]
         queries += [(name, None) for name in names]
@@ -100,13 +116,6 @@ def _read_inputs(inputs: list[str]) -> list[str]:
         else:
             read.append(entry)
     return read
-
-
-def _by_vectors(opened: Index, path: Path, k: int, where: str | None, min_score: float | None) -> list[Hits]:
-    from embedsearch.sources.arrays import read_matrix
-
-    x = read_matrix(str(path))
-    return opened.search_many(vectors=x, k=k, where=where, min_score=min_score)
 
 
 def _shown(opened: Index, item_id: str) -> Any:

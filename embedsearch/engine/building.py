@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 from embedsearch.config import Recipe, RecipeFields, parse_enum, read_recipe
 from embedsearch.engine.index import Index
+from embedsearch.engine.inputs import open_input
 from embedsearch.engine.opening import open as open_index
 from embedsearch.errors import SourceError, UsageError
 from embedsearch.pipeline.build import BuildReport, run_build
 from embedsearch.pipeline.fit import check_width
-from embedsearch.sources import ArraySource, Columns, ItemSource, open_source
+from embedsearch.pipeline.table import EmbeddingTable
+from embedsearch.sources import ArraySource, Columns, ItemSource
 from embedsearch.types import Metric, Modality, NoProgress, Progress
 
 if TYPE_CHECKING:
@@ -24,20 +26,25 @@ if TYPE_CHECKING:
     Metadata: TypeAlias = pa.Table | pandas.DataFrame | Mapping[str, Any] | None
 
 _DEFAULT_BACKBONE = {Modality.IMAGE: "vgg16", Modality.TEXT: "minilm"}
-_ONLY_FOR_ENCODERS = ("backbone", "weights", "layers", "pooling", "gem_p", "size", "fit", "max_tokens", "precision")
+_ONLY_FOR_ENCODERS = (
+    "backbone", "weights", "preprocess", "layers", "layer_weights", "combine", "pooling", "gem_p", "size", "fit",
+    "scales", "flip", "max_tokens", "overlap", "long_texts", "precision",
+)  # fmt: skip
 
 
 class BuildOptions(RecipeFields, total=False):
     """The options of a build beside the fields of its recipe.
 
-    ids, metadata: beside a matrix; one id a row, and a table (pyarrow, pandas, or a mapping of columns).
+    ids, metadata: beside a matrix or an embedding table; one id a row, or a file with one a line, and a table
+    (pyarrow, pandas, or a mapping of columns). backbone, preprocess: also a network and a function in
+    Python; opening the index elsewhere takes them again.
     recipe: a file or mapping of recipe fields; those given by name override it. id_column, text_column,
     image_column: of a table. index: "auto", "flat" or "hnsw". batch_size, device, workers: see `Encoder`.
     restart: throws away an unfinished build, or replaces an index of another recipe. progress: is told of
     stages.
     """
 
-    ids: Sequence[Any] | None
+    ids: Sequence[Any] | str | Path | None
     metadata: Metadata
     recipe: str | Path | Mapping[str, Any] | None
     id_column: str | None
@@ -51,10 +58,11 @@ class BuildOptions(RecipeFields, total=False):
     progress: Progress | None
 
 
-def build(source: str | Path | ArrayLike, out: str | Path, **options: Unpack[BuildOptions]) -> Index:
+def build(source: str | Path | ArrayLike | EmbeddingTable, out: str | Path, **options: Unpack[BuildOptions]) -> Index:
     """Builds an index in the folder `out` and opens it.
 
-    source: a path, glob or URL, or a matrix N x D of vectors. options: see `BuildOptions`, and
+    source: a path, glob or URL, a matrix N x D of vectors, an EmbeddingTable or FILE::PARAMETER of one, or with
+    a backbone an array N x ... of what it reads. options: see `BuildOptions`, and
     `config.Recipe` for what decides the vectors (backbone, layer, pooling, whiten, metric, ...).
     An interrupted build goes on where it was; a finished one is brought in line with its source. Warns
     when inputs were left out (they are listed in skipped.jsonl). Raises EmbedSearchError of all kinds; an
@@ -66,10 +74,15 @@ def build(source: str | Path | ArrayLike, out: str | Path, **options: Unpack[Bui
         most = ", ".join(f"{n} x {reason}" for reason, n in reasons)
         path = Path(out) / "skipped.jsonl"
         warnings.warn(f"{report.n_skipped} inputs were left out, see {path}: {most}", stacklevel=2)
-    return open_index(out)
+    backbone = options.get("backbone")
+    return open_index(
+        out,
+        backbone=None if isinstance(backbone, str) else backbone,
+        preprocess=options.get("preprocess") if callable(options.get("preprocess")) else None,
+    )
 
 
-def build_with_report(source: str | Path | ArrayLike, out: str | Path, **options: Unpack[BuildOptions]) -> BuildReport:
+def build_with_report(source: Any, out: str | Path, **options: Unpack[BuildOptions]) -> BuildReport:
     """The same without opening the index; says what was done."""
     given: dict[str, Any] = dict(options)
     ids, metadata, recipe = (given.pop(name, None) for name in ("ids", "metadata", "recipe"))
@@ -77,23 +90,46 @@ def build_with_report(source: str | Path | ArrayLike, out: str | Path, **options
     run = {name: given.pop(name) for name in ("batch_size", "device", "workers") if name in given}
     index, restart = given.pop("index", "auto"), given.pop("restart", False)
     silent = given.pop("progress", None) or NoProgress()
+    # what is given in Python goes beside the recipe, which holds names only
+    module = given.pop("backbone") if not isinstance(given.get("backbone"), str | None) else None
+    preprocess = given.pop("preprocess") if callable(given.get("preprocess")) else None
     asked = {**_fields_of(recipe), **_without_unset(given)}
-    opened = _open(source, ids, metadata, asked.get("modality"), columns)
+    kind = None if "modality" not in asked else parse_enum(Modality, asked["modality"], "modality")
+    with_network = module is not None or "backbone" in asked
+    opened = open_input(source, ids, metadata, _read_as(source, kind, with_network), columns)
     if isinstance(opened, ArraySource):
-        request = _vector_recipe(asked)
+        _require(opened, kind)
+        request = _vector_recipe(asked, module)
         check_width(request, opened.dim)
         return run_build(opened, Path(out), request, None, index=index, restart=restart, progress=silent)
     from embedsearch.pipeline.encode import Encoder
 
-    request = _encoder_recipe(opened.modality, asked)
-    encoder = Encoder.from_recipe(request, **run)
+    request = _encoder_recipe(opened.modality if kind is None else kind, asked, with_network)
+    encoder = Encoder.from_recipe(request, module=module, preprocess=preprocess, **run)
+    if opened.modality is Modality.TENSOR and encoder.recipe.modality is Modality.IMAGE:
+        opened.modality = Modality.IMAGE  # an array a picture, for a network that reads pictures
+    _require(opened, kind)
     if encoder.recipe.modality is not opened.modality:
         raise UsageError(
-            f"backbone {request.backbone!r} reads {encoder.recipe.modality.value}s, "
+            f"backbone {encoder.recipe.backbone!r} reads {encoder.recipe.modality.value}s, "
             f"{opened.location} holds {opened.modality.value}s; name another with --backbone"
         )
-    check_width(encoder.recipe, encoder.pooled_dim)
+    if encoder.pooled_dim is not None:
+        check_width(encoder.recipe, encoder.pooled_dim)
     return run_build(opened, Path(out), encoder.recipe, encoder, index=index, restart=restart, progress=silent)
+
+
+def _read_as(source: Any, asked: Modality | None, with_network: bool) -> Modality | None:
+    """Rows of an array are embeddings, unless a network is named that is to read them."""
+    is_array = not isinstance(source, str | Path) or str(source).lower().endswith(".npy")
+    if is_array and not isinstance(source, EmbeddingTable) and with_network:
+        return Modality.TENSOR
+    return asked
+
+
+def _require(opened: ItemSource | ArraySource, asked: Modality | None) -> None:
+    if asked is not None and opened.modality is not asked:
+        raise SourceError(f"{opened.location} holds {opened.modality.value}s, not {asked.value}s")
 
 
 def _fields_of(recipe: Any) -> dict[str, Any]:
@@ -105,6 +141,8 @@ def _fields_of(recipe: Any) -> dict[str, Any]:
 def _without_unset(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Recipe fields as `Recipe` names them, without those that were left to their defaults."""
     given = {name: value for name, value in fields.items() if value is not None}
+    if "weights" in given:
+        given["weights"] = str(given["weights"])
     if "layer" in given:
         layer = given.pop("layer")
         given["layers"] = [layer] if isinstance(layer, str) else list(layer)
@@ -113,26 +151,15 @@ def _without_unset(fields: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _open(
-    source: Any, ids: Sequence[Any] | None, metadata: Any, modality: str | None, columns: Columns
-) -> ItemSource | ArraySource:
-    if not isinstance(source, str | Path):
-        return ArraySource.from_memory(source, ids, metadata)
-    if ids is not None or metadata is not None:
-        raise UsageError("ids and metadata go with a matrix; a table names its columns instead")
-    kind = None if modality is None else parse_enum(Modality, modality, "modality")
-    opened = open_source(str(source), modality=None if kind is Modality.VECTOR else kind, columns=columns)
-    if kind is not None and opened.modality is not kind:
-        raise SourceError(f"{opened.location} holds {opened.modality.value}s, not {kind.value}s")
-    return opened
-
-
-def _encoder_recipe(modality: Modality, fields: dict[str, Any]) -> Recipe:
+def _encoder_recipe(modality: Modality, fields: dict[str, Any], with_network: bool) -> Recipe:
+    usual = {} if with_network else {"backbone": _DEFAULT_BACKBONE.get(modality)}
     # unit length is the default under every metric: lengths of pooled activations mean little
-    return Recipe.from_dict({"backbone": _DEFAULT_BACKBONE[modality], **fields, "modality": modality.value})
+    return Recipe.from_dict({**usual, **fields, "modality": modality.value})
 
 
-def _vector_recipe(fields: dict[str, Any]) -> Recipe:
+def _vector_recipe(fields: dict[str, Any], module: Any) -> Recipe:
+    if module is not None:
+        raise UsageError("'backbone' is for what a network reads; the rows of an embedding table are vectors already")
     useless = [name for name in _ONLY_FOR_ENCODERS if name in fields]
     if useless:
         name = "layer" if useless[0] == "layers" else useless[0]

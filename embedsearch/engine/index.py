@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from embedsearch.artifact.skipped import skip_reasons
 from embedsearch.errors import ContradictionError, UsageError
+from embedsearch.pipeline.group import best_of_each_text
 from embedsearch.pipeline.search import Searcher
 from embedsearch.postprocess import Postprocess, Projection
 from embedsearch.types import Hit, Hits, Modality
@@ -23,6 +24,16 @@ if TYPE_CHECKING:
     from embedsearch.pipeline.encode import Encoder
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Where parts of the encoder are now, if not where the manifest says: the path of the weights, the network
+    or its name, the preprocess or its name."""
+
+    weights: str | None = None
+    backbone: Any = None
+    preprocess: str | Callable[[Any], Any] | None = None
+
+
 class Index:
     """One committed generation of an index folder; safe to use from many threads.
 
@@ -30,9 +41,9 @@ class Index:
     distance, smaller is more alike. Searching by vector or id never loads torch.
     """
 
-    def __init__(self, searcher: Searcher, *, weights: str | None = None) -> None:
+    def __init__(self, searcher: Searcher, elsewhere: Elsewhere | None = None) -> None:
         self._searcher = searcher
-        self._weights = weights
+        self._elsewhere = elsewhere or Elsewhere()
         self._encoder: Encoder | None = None
         self._encoder_lock = threading.Lock()
 
@@ -56,22 +67,23 @@ class Index:
         k: int = 10,
         where: str | None = None,
         min_score: float | None = None,
+        group: bool = False,
     ) -> Hits:
         """The k items most like one query, best first.
 
         query: a path, URL, PIL image or array for an index of pictures; a text for an index of texts.
         vector: float D instead, or of the source's width for vectors indexed with pca or whiten. where: an
         SQL condition over the metadata, such as "price < 20", that hits must meet. min_score: leaves out
-        hits that score less (not for l2).
+        hits that score less (not for l2). group: of an index of chunks, the best chunk of each text only.
         Returns Hits, a list of Hit whose `note` says why fewer than k came back.
         Raises ItemError when the query cannot be read, UsageError for wrong arguments.
         """
         if (query is None) == (vector is None):
             raise UsageError("search takes either a query or vector=, not both and not none")
         if query is not None:
-            return self.search_many([query], k=k, where=where, min_score=min_score)[0]
+            return self.search_many([query], k=k, where=where, min_score=min_score, group=group)[0]
         assert vector is not None
-        return self._answers(self._as_queries(vector), k, where, min_score)[0]
+        return self._answers(self._as_queries(vector), k, where, min_score, group)[0]
 
     def search_many(
         self,
@@ -81,30 +93,48 @@ class Index:
         k: int = 10,
         where: str | None = None,
         min_score: float | None = None,
+        group: bool = False,
     ) -> list[Hits]:
         """One answer a query, encoded and searched as one batch; see `search`.
 
         vectors: float N x D instead of queries. For arrays without metadata `search_vectors` is faster.
         """
         if vectors is not None:
-            return self._answers(self._as_queries(vectors), k, where, min_score)
+            return self._answers(self._as_queries(vectors), k, where, min_score, group)
         if len(queries) == 0:
             return []
-        return self._answers(self.encoder.encode(queries), k, where, min_score)
+        return self._answers(self.encoder.encode(queries), k, where, min_score, group)
 
-    def similar(self, item_id: str, *, k: int = 10, where: str | None = None, min_score: float | None = None) -> Hits:
-        """The k items most like an indexed one, itself left out.
+    def similar(
+        self,
+        item_id: str,
+        *,
+        k: int = 10,
+        where: str | None = None,
+        min_score: float | None = None,
+        group: bool = False,
+    ) -> Hits:
+        """The k items most like an indexed one, itself left out; with group=True, all chunks of its text.
 
         Raises UnknownNameError when no item has that id.
         """
-        return self.similar_many([item_id], k=k, where=where, min_score=min_score)[0]
+        return self.similar_many([item_id], k=k, where=where, min_score=min_score, group=group)[0]
 
     def similar_many(
-        self, ids: Sequence[str], *, k: int = 10, where: str | None = None, min_score: float | None = None
+        self,
+        ids: Sequence[str],
+        *,
+        k: int = 10,
+        where: str | None = None,
+        min_score: float | None = None,
+        group: bool = False,
     ) -> list[Hits]:
         """One answer an id, searched as one batch; see `similar`."""
         own = self._searcher.rows_of(ids)
-        rows, scores = self._searcher.search(self._searcher.store.vectors_at(own), _checked(k) + 1, where)
+        x = self._searcher.store.vectors_at(own)
+        if group:
+            return self._grouped(x, k, where, min_score, own)
+        rows, scores = self._searcher.search(x, _checked(k) + 1, where)
         answers = []
         for mine, found, score in zip(own, rows, scores, strict=True):
             # among exact duplicates the item itself may not be found; then the last one gives way
@@ -212,12 +242,35 @@ class Index:
         from embedsearch.pipeline.encode import Encoder
 
         projection = Projection.load(self.path / manifest.postprocess) if manifest.postprocess else None
-        recipe = manifest.recipe if self._weights is None else replace(manifest.recipe, weights=self._weights)
-        return Encoder.from_recipe(recipe, projection=projection)
+        moved = self._elsewhere
+        recipe = manifest.recipe if moved.weights is None else replace(manifest.recipe, weights=moved.weights)
+        if isinstance(moved.backbone, str):
+            _require_same_kind(manifest.recipe.backbone, moved.backbone)
+            recipe = replace(recipe, backbone=moved.backbone)
+        module = None if isinstance(moved.backbone, str) else moved.backbone
+        return Encoder.from_recipe(recipe, projection=projection, module=module, preprocess=moved.preprocess)
 
-    def _answers(self, x: Matrix, k: int, where: str | None, min_score: float | None) -> list[Hits]:
+    def _grouped(
+        self, x: Matrix, k: int, where: str | None, min_score: float | None, own: NDArray[np.int64] | None = None
+    ) -> list[Hits]:
+        found = best_of_each_text(self._searcher, x, _checked(k), where, own)
+        return [self._searcher.hits(r, s, k, where, min_score, "texts") for r, s in found]
+
+    def _answers(
+        self, x: Matrix, k: int, where: str | None, min_score: float | None, group: bool = False
+    ) -> list[Hits]:
+        if group:
+            return self._grouped(x, k, where, min_score)
         rows, scores = self._searcher.search(x, _checked(k), where)
         return [self._searcher.hits(r, s, k, where, min_score) for r, s in zip(rows, scores, strict=True)]
+
+
+def _require_same_kind(built_with: str | None, given: str) -> None:
+    own = ("module:", "keras:", "memory:")
+    if not (str(built_with).startswith(own) and given.startswith(own)):
+        raise ContradictionError(
+            f"the index was built with backbone {built_with!r}, which is found by its name; {given!r} is not asked for"
+        )
 
 
 def _checked(k: int) -> int:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from embedsearch.registry import BACKBONES
 from embedsearch.types import LayerInfo
 
 
 def describe(backbone: str, *, weights: str = "auto", size: int | None = None) -> tuple[list[LayerInfo], str]:
-    """The layers of a registered network in the order in which they answer, and the default one's name.
+    """The layers of a network in the order in which they answer, and the default one's name.
 
-    Needs no weights for torchvision networks; for the BERT family the configuration they come with.
+    backbone: a registered name, module:FILE:FACTORY or keras:PATH. Needs no weights for torchvision
+    networks; for the BERT family the configuration they come with. Shapes of a network of your own are
+    found with a picture of `size` pixels, or with the shape that a Keras model names.
     """
-    layers: tuple[list[LayerInfo], str] = BACKBONES.get(backbone).describe(backbone, weights=weights, size=size)
+    from embedsearch.backbones import backbone_class
+
+    layers: tuple[list[LayerInfo], str] = backbone_class(backbone).describe(backbone, weights=weights, size=size)
     return layers

@@ -9,6 +9,7 @@ from embedsearch.artifact import Layout, write_lock, write_manifest
 from embedsearch.config import Recipe
 from embedsearch.errors import SourceError
 from embedsearch.index import choose_index
+from embedsearch.pipeline.chunks import input_column, store_schema
 from embedsearch.pipeline.commit import commit_generation
 from embedsearch.pipeline.encode import Encoder
 from embedsearch.pipeline.extract import shards
@@ -24,7 +25,7 @@ from embedsearch.types import Progress
 class BuildReport:
     """What a build did.
 
-    encoder: the network, its layers and where its weights were found; "" for vectors. n_new: rows
+    encoder: the network, its layers and where its weights were found; "" for vectors. n_new: inputs
     extracted now. n_known: inputs that were stored already. n_removed: rows whose inputs the
     source no longer has. reasons: why inputs were left out, and how often. up_to_date: nothing to do.
     """
@@ -37,6 +38,7 @@ class BuildReport:
     n_removed: int = 0
     n_skipped: int = 0
     n_truncated: int = 0
+    long_texts: str = ""
     encoder: str = ""
     up_to_date: bool = False
     reasons: dict[str, int] = field(default_factory=dict)
@@ -82,35 +84,36 @@ def _extract(
 ) -> BuildReport:
     """Brings the store in line with the source, one commit a shard."""
     postprocess = Postprocess(state.recipe.normalize, state.projection)
-    writer = state.writer(layout, source.schema)
-    report = BuildReport(layout.root, state.resumed)
+    writer = state.writer(layout, store_schema(source, state.recipe))
+    key = input_column(state.recipe)
+    report = BuildReport(layout.root, state.resumed, long_texts=state.recipe.long_texts)
     if encoder is not None:
         report.encoder = (
             f"{state.recipe.backbone} at {', '.join(state.recipe.layers)}, weights: {encoder.weights_origin}"
         )
     gone: list[str] = []
     unlisted: list[str] = []
-    with Ledger(stored(writer)) as ledger:
+    with Ledger(stored(writer, key)) as ledger:
         progress.stage("extracting" if encoder else "storing", source.count())
         finish = postprocess.before if state.fits else postprocess
         for shard in shards(source, ledger, encoder, finish, progress.advance):
             if len(shard.block):
-                (writer.upsert if shard.changed else writer.append)(shard.block)
+                writer.replace(shard.block, sorted(shard.changed), key) if shard.changed else writer.append(shard.block)
             for skip in shard.skips:
                 skips.add(skip if skip.uri else replace(skip, uri=source.location))
                 if skip.reason.startswith(UNLISTED):
                     unlisted.append(skip.id)  # what lies below may still be there
-            report.n_new += len(shard.block)
+            report.n_new += len(shard.inputs)
             report.n_known += shard.n_known
             progress.advance(shard.n_unreported, len(shard.skips))
             # a known input that can no longer be read must not answer with what it was
-            gone += sorted(shard.changed.difference(shard.block.ids))
+            gone += sorted(shard.changed.difference(shard.inputs))
         gone += [item_id for item_id in ledger.unmet() if not item_id.startswith(tuple(unlisted))]
     if report.n_new + report.n_known == 0 and encoder is not None:
         # an unmounted drive must not cost what was extracted from it
         raise SourceError(_nothing(source, skips, layout))
     if gone:
-        writer.delete(gone)
+        writer.delete(gone, key)
     state.wrote(writer)
     report.n_removed, report.n_skipped, report.reasons = len(gone), skips.n, dict(skips.reasons)
     report.n_items = 0 if writer.is_empty else len(writer.open())

@@ -18,6 +18,7 @@ from embedsearch.artifact import (
 )
 from embedsearch.errors import EmbedSearchError
 from embedsearch.index import VectorIndex, choose_index
+from embedsearch.pipeline.chunks import long_texts_condition, store_schema
 from embedsearch.pipeline.encode import Encoder
 from embedsearch.pipeline.fit import fit_on_store
 from embedsearch.pipeline.indexing import build_index
@@ -32,6 +33,7 @@ from embedsearch.types import Progress
 _LIBRARIES = (
     "embedsearch",
     "faiss-cpu",
+    "keras",
     "numpy",
     "pillow",
     "pylance",
@@ -52,7 +54,7 @@ def commit_generation(
 ) -> Manifest:
     """Makes the generation that `state` has extracted, and commits it."""
     postprocess = _project(layout, state, source, progress)
-    writer = StoreWriter(layout.items, source.schema, fresh=state.items_are_fresh)
+    writer = StoreWriter(layout.items, store_schema(source, state.recipe), fresh=state.items_are_fresh)
     if isinstance(source, ArraySource):
         writer.create_empty(source.dim)
     progress.stage("compacting the store", 1)
@@ -76,7 +78,7 @@ def commit_generation(
         dim=store.dim,
         n_items=len(store),
         n_skipped=skips.n,
-        n_truncated=store.count_where("truncated"),
+        n_truncated=store.count_where(long_texts_condition(state.recipe)),
         store=StoreEntry(store.version),
         index=IndexEntry(
             file=index_path.name,
@@ -108,7 +110,7 @@ def _project(layout: Layout, state: BuildState, source: ItemSource | ArraySource
         assert state.manifest is not None
         return layout.root / str(state.manifest.postprocess)
     if isinstance(source, ArraySource):
-        state.writer(layout, source.schema).create_empty(source.dim)  # for a matrix without rows
+        state.writer(layout, store_schema(source, state.recipe)).create_empty(source.dim)  # for a matrix without rows
     pooled = ItemStore.open(layout.pooled)
     progress.stage("fitting " + ("PCA" if state.recipe.pca else "whitening"), 1)
     projection = fit_on_store(pooled, state.recipe)
@@ -117,7 +119,7 @@ def _project(layout: Layout, state: BuildState, source: ItemSource | ArraySource
     projection.save(path)
     progress.stage("projecting", len(pooled))
     finish = Postprocess(state.recipe.normalize, projection)
-    writer = StoreWriter(layout.items, source.schema, fresh=True)
+    writer = StoreWriter(layout.items, store_schema(source, state.recipe), fresh=True)
     writer.rewrite(pooled, finish.after, progress.advance, projection.matrix.shape[1])
     state.items_are_fresh = False
     return path

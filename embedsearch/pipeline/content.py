@@ -3,22 +3,55 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
+from embedsearch.config import Recipe
 from embedsearch.decoders import check_text, decode_image, decode_text, fit_image, to_rgb
-from embedsearch.errors import ItemError
-from embedsearch.sources import read_bytes
+from embedsearch.errors import ItemError, SourceError
+from embedsearch.sources import read_bytes, read_matrix
 from embedsearch.types import Item, Modality
 
 _HASH_BYTES = 16
 
 
-def load_image(content: Any, size: int, fit: str) -> tuple[Any, str]:
-    """A picture as uint8 size x size x 3, and the hash of its content.
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """One input, read. views: what the backbone prepares, one for each view of it (its scales and its
+    mirror image; a text or tensor has one). digest: of its content."""
+
+    views: list[Any]
+    digest: str
+
+
+def load(content: Any, recipe: Recipe) -> Loaded:
+    """`content` as the network of a resolved recipe wants it. Raises ItemError with the reason."""
+    if recipe.modality is Modality.TEXT:
+        text, digest = load_text(content)
+        return Loaded([text], digest)
+    if recipe.modality is Modality.TENSOR:
+        return Loaded([_load_tensor(content, recipe)], _hash_of(content))
+    image, digest = load_image(content)
+    if recipe.size is None:  # the user's own preprocess brings it to size
+        views: list[Any] = [image]
+        return Loaded([*views, ImageOps.mirror(image)] if recipe.flip else views, digest)
+    views = [fit_image(image, view_size(recipe.size, scale), recipe.fit) for scale in recipe.scales]
+    if recipe.flip:
+        views += [np.ascontiguousarray(view[:, ::-1]) for view in views]
+    return Loaded(views, digest)
+
+
+def view_size(size: int, scale: float) -> int:
+    """Pixels of a picture of `size` px at a scale."""
+    return max(1, round(size * scale))
+
+
+def load_image(content: Any) -> tuple[Image.Image, str]:
+    """A picture as upright RGB, and the hash of its content.
 
     content: a path or URL, encoded bytes, a PIL image, or an array H x W, H x W x 3 or H x W x 4 of
     uint8 (or of floats in 0..1). Raises ItemError with the reason.
@@ -26,12 +59,9 @@ def load_image(content: Any, size: int, fit: str) -> tuple[Any, str]:
     if isinstance(content, str | Path):
         content = read_bytes(str(content))
     if isinstance(content, bytes | bytearray):
-        digest = _hash(bytes(content))
-        image = decode_image(bytes(content))
-    else:
-        image = to_rgb(content) if isinstance(content, Image.Image) else to_rgb(_from_array(content))
-        digest = _hash(image.tobytes())
-    return fit_image(image, size, fit), digest
+        return decode_image(bytes(content)), _hash(bytes(content))
+    image = to_rgb(content) if isinstance(content, Image.Image) else to_rgb(_from_array(content))
+    return image, _hash(image.tobytes())
 
 
 def load_text(content: Any) -> tuple[str, str]:
@@ -46,10 +76,31 @@ def load_text(content: Any) -> tuple[str, str]:
 
 
 def content_of(item: Item, modality: Modality) -> Any:
-    """What `load_image` or `load_text` takes for an item of a source."""
+    """What `load` takes for an item of a source."""
     if item.content is not None:
         return item.content
     return item.uri if modality is Modality.IMAGE else read_bytes(item.uri)
+
+
+def _load_tensor(content: Any, recipe: Recipe) -> Any:
+    """The item itself; the array in a .npy file where a path is given and nobody else reads it."""
+    if recipe.preprocess is None and isinstance(content, str | Path) and str(content).endswith(".npy"):
+        try:
+            return np.array(read_matrix(str(content)))
+        except SourceError as error:
+            raise ItemError(str(error)) from error
+    return content
+
+
+def _hash_of(content: Any) -> str:
+    """Of numbers and texts; nothing for what only the user's own preprocess can read."""
+    if isinstance(content, str | Path):
+        return _hash(str(content).encode())
+    try:
+        array = np.ascontiguousarray(content)
+    except (TypeError, ValueError, RuntimeError):
+        return ""
+    return "" if array.dtype == object else _hash(f"{array.dtype} {array.shape}".encode() + array.tobytes())
 
 
 def _from_array(content: Any) -> Image.Image:

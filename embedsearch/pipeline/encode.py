@@ -5,88 +5,110 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsearch.config import Recipe
+from embedsearch.config import Recipe, parse_enum
 from embedsearch.errors import ItemError, UsageError
-from embedsearch.pipeline.content import load_image, load_text
+from embedsearch.pipeline.content import load, view_size
+from embedsearch.pipeline.network import Encoded, PooledNetwork
+from embedsearch.pipeline.resolve import resolve
 from embedsearch.postprocess import Postprocess, Projection
 from embedsearch.types import Metric, Modality
-from embedsearch.vectors import Matrix, l2_normalize
+from embedsearch.vectors import Matrix
 
 if TYPE_CHECKING:
     from embedsearch.backbones import Backbone
 
 # items that are decoded ahead of the network; bounds the memory of `encode` on long lists
 _CHUNK = 512
-_BATCH = {Modality.IMAGE: 16, Modality.TEXT: 32}
+_BATCH = {Modality.IMAGE: 16, Modality.TEXT: 32, Modality.TENSOR: 32}
 
 
-@dataclass(slots=True)
-class Encoded:
-    """What became of a list of inputs.
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What was handed over in Python: a network or None, and a preprocess, its name, or None."""
 
-    vectors: float32 n x D, one row for each position in `kept` (ascending). hashes: of their content.
-    truncated: whether a text was longer than the network reads. failures: position and reason of the others.
-    """
-
-    vectors: Matrix
-    kept: list[int] = field(default_factory=list)
-    hashes: list[str] = field(default_factory=list)
-    truncated: list[bool] = field(default_factory=list)
-    failures: list[tuple[int, str]] = field(default_factory=list)
+    module: Any = None
+    preprocess: str | Callable[[Any], Any] | None = None
 
 
 class Encoder:
     """A network cut at a layer, with pooling and normalising behind it.
 
-    backbone: a registered name. layer: a module name, or several, whose pooled and L2-normalised
-    vectors are concatenated; None takes the backbone's default. pooling: mean, max, gem (exponent
-    gem_p) or cls. weights: "auto", "packaged", a path, or a hub name. size, fit: of pictures; shorter
-    side to `size` and centre crop ("crop"), or "pad", "squash". normalize: vectors have unit length.
-    device: "auto", "cpu", "cuda". precision: "float32", "bfloat16", "auto" (float32). batch_size and
-    workers (decoding threads) change the speed and never the vectors.
+    backbone: a registered name, keras:PATH, module:FILE_OR_PACKAGE:FACTORY, or a torch.nn.Module or Keras
+    model in memory, which is never changed. layer: a module name or familiar alias, or several; None takes
+    the backbone's default. combine: of several layers, "concat" (each pooled, L2-normalised and times
+    its entry of layer_weights, one after the other) or "mean" (of the activations, before pooling).
+    pooling: a registered name; gem_p: exponent of gem. weights: "auto", "packaged", a path, or a hub name.
+    modality, preprocess: what a network of your own reads ("tensor", "image" or "text"; default: tensor, arrays
+    of its own input shape without a batch axis), and the function from one item to that (of an image: from
+    an upright RGB PIL image), or how pixels are scaled (a mode of `embedsearch layers --help`).
+    size, fit: of pictures; shorter side to `size` and centre crop ("crop"), or "pad", "squash". scales,
+    flip: also at these multiples of size, and mirrored; the L2-normalised vectors are averaged.
+    max_tokens, overlap: of the windows of a text; long_texts: "windows" pools over all of them, "cut" takes
+    the first. normalize: vectors have unit length. device: "auto", "cpu", "cuda". precision: "float32",
+    "bfloat16", "auto" (float32). batch_size and workers (decoding threads) change the speed and never
+    the vectors.
 
-    Raises UsageError, UnknownNameError (backbone, layer, pooling), WeightsError.
+    Raises UsageError, UnknownNameError (backbone, layer, pooling), WeightsError, CodeError.
     """
 
     def __init__(
         self,
-        backbone: str = "vgg16",
+        backbone: Any = "vgg16",
         *,
         layer: str | Sequence[str] | None = None,
+        layer_weights: Sequence[float] | None = None,
+        combine: str = "concat",
         pooling: str = "mean",
         weights: str = "auto",
+        preprocess: str | Callable[[Any], Any] | None = None,
+        modality: str | None = None,
         size: int | None = None,
         fit: str = "crop",
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
         gem_p: float = 3.0,
         max_tokens: int | None = None,
+        overlap: int | None = None,
+        long_texts: str = "windows",
         normalize: bool = True,
         precision: str = "auto",
         device: str = "auto",
         batch_size: int | None = None,
         workers: int | None = None,
     ) -> None:
+        asked = None if modality is None else parse_enum(Modality, modality, "modality")
         recipe = Recipe(
-            modality=Modality.IMAGE,  # the backbone knows better, below
+            # what it reads, a named network knows better, below; pixels that are to be scaled are a picture's
+            modality=asked or (Modality.IMAGE if isinstance(preprocess, str) else Modality.TENSOR),
             metric=Metric.COSINE if normalize else Metric.IP,
-            backbone=backbone,
-            weights=weights,
+            backbone=backbone if isinstance(backbone, str) else None,
+            weights=str(weights),
+            preprocess=preprocess if isinstance(preprocess, str) else None,
             layers=(layer,) if isinstance(layer, str) else tuple(layer or ()),
+            layer_weights=tuple(layer_weights or ()),
+            combine=combine,
             pooling=pooling,
             gem_p=gem_p,
             size=size,
             fit=fit,
+            scales=tuple(scales),
+            flip=flip,
             max_tokens=max_tokens,
+            overlap=overlap,
+            long_texts=long_texts,
             normalize=normalize,
             precision="float32" if precision == "auto" else precision,
         )
-        self._setup(recipe, None, device, batch_size, workers)
+        given = Given(None if isinstance(backbone, str) else backbone, preprocess)
+        self._setup(recipe, None, given, device, batch_size, workers)
+        if asked is not None and self.recipe.modality is not asked:
+            raise UsageError(f"{recipe.backbone} reads {self.recipe.modality.value}s, not {asked.value}s")
 
     @classmethod
     def from_recipe(
@@ -94,19 +116,26 @@ class Encoder:
         recipe: Recipe,
         *,
         projection: Projection | None = None,
+        module: Any = None,
+        preprocess: str | Callable[[Any], Any] | None = None,
         device: str = "auto",
         batch_size: int | None = None,
         workers: int | None = None,
     ) -> Self:
-        """The encoder of a recipe; where the recipe names a sha256, its weights must have it."""
+        """The encoder of a recipe; where the recipe names a sha256, its weights must have it.
+
+        module, preprocess: the network and function that were given in Python, which no recipe can hold.
+        """
         encoder = cls.__new__(cls)
-        encoder._setup(recipe, projection, device, batch_size, workers)
+        given = Given(module, recipe.preprocess if preprocess is None else preprocess)
+        encoder._setup(recipe, projection, given, device, batch_size, workers)
         return encoder
 
     def _setup(
         self,
         recipe: Recipe,
         projection: Projection | None,
+        given: Given,
         device: str,
         batch_size: int | None,
         workers: int | None,
@@ -121,16 +150,24 @@ class Encoder:
                 raise UsageError(f"{name} is {value}; it must be at least 1")
         self._backbone: Backbone = open_backbone(
             str(recipe.backbone),
+            module=given.module,
             weights=recipe.weights,
             size=recipe.size,
             max_tokens=recipe.max_tokens,
+            overlap=recipe.overlap,
+            windows=recipe.long_texts != "cut",
+            modality=recipe.modality,
+            preprocess=given.preprocess,
             device=device,
             precision=recipe.precision,
             expect_sha256=recipe.weights_sha256,
         )
         self.recipe = resolve(recipe, self._backbone)
+        for scale in self.recipe.scales:
+            if scale != 1:
+                self._backbone.check_size(view_size(int(self.recipe.size or 0), scale))
         self.postprocess = Postprocess(self.recipe.normalize, projection)
-        self._batch_size = batch_size or _BATCH[self.recipe.modality]
+        self._network = PooledNetwork(self._backbone, self.recipe, batch_size or _BATCH[self.recipe.modality])
         self._workers = workers or os.cpu_count() or 1
 
     @property
@@ -139,7 +176,8 @@ class Encoder:
         return self._backbone.weights_origin
 
     def encode(self, items: Sequence[Any], *, normalize: bool | None = None) -> Matrix:
-        """Vectors float32 N x D of pictures (paths, URLs, bytes, PIL images, arrays) or texts, in order.
+        """Vectors float32 N x D of pictures (paths, URLs, bytes, PIL images, arrays), texts, or arrays and
+        tensors of the network's own input shape, in order.
 
         normalize: overrides the encoder's own for this call. Raises ItemError naming the first input
         that cannot be read; for UsageError see the class.
@@ -157,7 +195,7 @@ class Encoder:
                 shown = str(items[start + position])[:80] if isinstance(items[start + position], str) else ""
                 raise ItemError(f"input {start + position}{f' ({shown})' if shown else ''}: {reason}")
             parts.append(postprocess(encoded.vectors))
-        return np.concatenate(parts) if parts else np.empty((0, self.dim), np.float32)
+        return np.concatenate(parts) if parts else np.empty((0, self.dim if self._network.dim else 0), np.float32)
 
     def encode_one(self, item: Any, *, normalize: bool | None = None) -> NDArray[np.float32]:
         """The vector float32 D of one input; see `encode`."""
@@ -166,86 +204,39 @@ class Encoder:
 
     @property
     def dim(self) -> int:
-        """Dimensions of a vector."""
+        """Dimensions of a vector. Raises UsageError where only a first item can tell."""
         projection = self.postprocess.projection
-        return self.pooled_dim if projection is None else int(projection.matrix.shape[1])
+        if projection is not None:
+            return int(projection.matrix.shape[1])
+        if self._network.dim is None:
+            raise UsageError("the dimensions of this network's vectors are known when the first item was encoded")
+        return self._network.dim
 
     @property
-    def pooled_dim(self) -> int:
-        """Dimensions of a pooled vector, before any projection."""
-        return sum(self._backbone.n_channels(layer) for layer in self.recipe.layers)
+    def pooled_dim(self) -> int | None:
+        """Dimensions of a pooled vector, before any projection; None where only a first item can tell."""
+        return self._network.dim
 
-    def pooled(self, contents: Sequence[Any], report: Callable[[int], None] | None = None) -> Encoded:
+    def pooled(
+        self, contents: Sequence[Any], report: Callable[[int], None] | None = None, *, chunks: bool = False
+    ) -> Encoded:
         """Pooled vectors before any postprocess, and which inputs could not be read.
 
-        report: is told after each batch how many inputs it held.
+        report: is told after each batch how many inputs it held. chunks: a row for each window of a long
+        text, instead of one for all.
         """
-        loaded = self._load(contents)
-        kept = [position for position, result in enumerate(loaded) if not isinstance(result, ItemError)]
-        failures = [(i, str(result)) for i, result in enumerate(loaded) if isinstance(result, ItemError)]
-        values = [loaded[position] for position in kept]
-        prepared = self._backbone.prepare([value for value, _ in values]) if values else []
-        # batches of like lengths waste no work on padding; the rows go back to their places
-        order = sorted(range(len(prepared)), key=lambda i: (self._backbone.length(prepared[i]), i))
-        vectors: Matrix | None = None
-        for start in range(0, len(order), self._batch_size):
-            rows = order[start : start + self._batch_size]
-            x = self._forward([prepared[row] for row in rows])
-            if vectors is None:
-                vectors = np.empty((len(prepared), x.shape[1]), np.float32)
-            vectors[rows] = x
-            if report is not None:
-                report(len(rows))
-        return Encoded(
-            vectors=np.empty((0, self.pooled_dim), np.float32) if vectors is None else vectors,
-            kept=kept,
-            hashes=[digest for _, digest in values],
-            truncated=[self._backbone.is_cut(item) for item in prepared],
-            failures=failures,
-        )
-
-    def _forward(self, batch: list[Any]) -> Matrix:
-        from embedsearch.pooling import pool
-
-        recipe = self.recipe
-        features = self._backbone.extract(batch, recipe.layers)
-        pooled = [pool(features[layer], recipe.pooling, gem_p=recipe.gem_p).cpu().numpy() for layer in recipe.layers]
-        if len(pooled) == 1:
-            return pooled[0]
-        return np.concatenate([l2_normalize(x) for x in pooled], axis=1)
+        return self._network.encode(self._load(contents), report, chunks=chunks)
 
     def _load(self, contents: Sequence[Any]) -> list[Any]:
-        """(value, hash) of each input, or the ItemError that tells why there is none."""
-        recipe = self.recipe
+        """Each input as Loaded, or the ItemError that tells why it is not."""
 
-        def load(content: Any) -> Any:
+        def load_one(content: Any) -> Any:
             try:
-                if isinstance(content, ItemError):
-                    return content
-                if recipe.modality is Modality.TEXT:
-                    return load_text(content)
-                return load_image(content, int(recipe.size or 0), recipe.fit)
+                return content if isinstance(content, ItemError) else load(content, self.recipe)
             except ItemError as error:
                 return error
 
-        if recipe.modality is Modality.TEXT or len(contents) == 1 or self._workers == 1:
-            return [load(content) for content in contents]
+        if self.recipe.modality is not Modality.IMAGE or len(contents) == 1 or self._workers == 1:
+            return [load_one(content) for content in contents]
         with ThreadPoolExecutor(self._workers) as threads:
-            return list(threads.map(load, contents))
-
-
-def resolve(recipe: Recipe, backbone: Backbone) -> Recipe:
-    """The recipe with everything that was left to the backbone written out."""
-    layers = recipe.layers or (backbone.default_layer,)
-    for layer in layers:
-        backbone.check_layer(layer)
-    return replace(
-        recipe,
-        modality=backbone.modality,
-        # absolute, so that a query from another folder finds them
-        weights=str(Path(recipe.weights).absolute()) if Path(recipe.weights).exists() else recipe.weights,
-        weights_sha256=backbone.weights_sha256,
-        layers=layers,
-        size=backbone.size,
-        max_tokens=backbone.max_tokens,
-    )
+            return list(threads.map(load_one, contents))

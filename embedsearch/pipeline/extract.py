@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
+
+import numpy as np
 
 from embedsearch.errors import ItemError
 from embedsearch.executors import LocalExecutor
+from embedsearch.pipeline.chunks import chunk_ids, chunk_metadata
 from embedsearch.pipeline.content import content_of
 from embedsearch.pipeline.encode import Encoder
 from embedsearch.pipeline.walk import Task, repeated, tasks
@@ -18,7 +22,8 @@ from embedsearch.types import Block, Item, Modality, Skip
 from embedsearch.vectors import Matrix, finite_rows
 
 # rows between two commits: what a kill can cost at most
-SHARD_SIZES = {Modality.IMAGE: 128, Modality.TEXT: 2048, Modality.VECTOR: 65536}
+SHARD_SIZES = {Modality.IMAGE: 128, Modality.TEXT: 2048, Modality.TENSOR: 128, Modality.VECTOR: 65536}
+_CHUNKED_SHARD = 256  # texts that may be long: each becomes several rows
 
 _NOT_FINITE = "the network gives NaN or infinity for it"
 
@@ -27,11 +32,12 @@ _NOT_FINITE = "the network gives NaN or infinity for it"
 class Shard:
     """What became of one task: rows to store, inputs left out, inputs known before.
 
-    changed: ids whose stored rows the inputs replace. n_reported: how many of them were told to the
-    progress already, batch by batch.
+    inputs: ids of those that the rows were made of. changed: ids whose stored rows the inputs replace.
+    n_reported: how many were told to the progress already, batch by batch.
     """
 
     block: Block
+    inputs: list[str] = field(default_factory=list)
     changed: set[str] = field(default_factory=set)
     skips: list[Skip] = field(default_factory=list)
     n_known: int = 0
@@ -39,7 +45,7 @@ class Shard:
 
     @property
     def n_unreported(self) -> int:
-        return len(self.block) + len(self.skips) + self.n_known - self.n_reported
+        return len(self.inputs) + len(self.skips) + self.n_known - self.n_reported
 
 
 def shards(
@@ -58,6 +64,7 @@ def shards(
     if isinstance(source, ArraySource):
         yield from _array_shards(source, ledger, finish, size)
     elif encoder is not None:
+        size = _CHUNKED_SHARD if encoder.recipe.is_chunked else size
         worker = Worker(encoder, finish, report)
         yield from LocalExecutor().map(lambda: worker, tasks(source, ledger, size))
 
@@ -71,13 +78,13 @@ class Worker:
         self._report = report
 
     def __call__(self, task: Task) -> Shard:
-        modality = self._encoder.recipe.modality
-        encoded = self._encoder.pooled([_content(item, modality) for item in task.items], self._report)
+        recipe = self._encoder.recipe
+        contents = [_content(item, recipe.modality) for item in task.items]
+        report = None if recipe.is_chunked else self._report  # batches of chunks say little of inputs
+        encoded = self._encoder.pooled(contents, report, chunks=recipe.is_chunked)
         vectors = self._finish(encoded.vectors)
-        finite = finite_rows(vectors)
-        good = [row for row in range(len(vectors)) if finite[row]]
-        failures = [*encoded.failures]
-        failures += [(encoded.kept[row], _NOT_FINITE) for row in range(len(vectors)) if not finite[row]]
+        bad = {encoded.kept[row] for row in np.flatnonzero(~finite_rows(vectors))}
+        good = [row for row in range(len(vectors)) if encoded.kept[row] not in bad]
         items = [task.items[encoded.kept[row]] for row in good]
         block = Block(
             ids=[item.id for item in items],
@@ -85,11 +92,26 @@ class Worker:
             uris=[printable(item.uri) for item in items],
             content_hashes=[encoded.hashes[row] for row in good],
             fingerprints=[item.fingerprint for item in items],
-            truncated=[encoded.truncated[row] for row in good],
+            truncated=[encoded.long[row] for row in good],
             metadata=[item.metadata for item in items],
         )
-        skips = [Skip(task.items[i].id, task.items[i].uri, reason) for i, reason in sorted(failures)]
-        return Shard(block, task.changed, [*task.skips, *skips], task.n_known, len(encoded.kept))
+        if recipe.is_chunked:
+            _name_chunks(block, items, [encoded.spans[row] for row in good])
+        failures = sorted([*encoded.failures, *((i, _NOT_FINITE) for i in bad)])
+        skips = [Skip(task.items[i].id, task.items[i].uri, reason) for i, reason in failures]
+        inputs = list(dict.fromkeys(item.id for item in items))
+        n_reported = 0 if report is None else len(encoded.kept)
+        return Shard(block, inputs, task.changed, [*task.skips, *skips], task.n_known, n_reported)
+
+
+def _name_chunks(block: Block, items: list[Item], spans: list[tuple[int, int]]) -> None:
+    """Gives rows of the same item ids of their own, and metadata that tell where they are in it."""
+    start = 0
+    for item, own in groupby(items, key=lambda item: item.id):
+        n = len(list(own))
+        block.ids[start : start + n] = chunk_ids(item, n)
+        block.metadata[start : start + n] = chunk_metadata(items[start], spans[start : start + n])
+        start += n
 
 
 def _content(item: Item, modality: Modality) -> Any:
@@ -130,7 +152,7 @@ def _array_shards(
             truncated=[False] * len(rows),
             metadata=[metadata[row] for row in rows],
         )
-        yield Shard(block, changed, skips, n_known)
+        yield Shard(block, block.ids, changed, skips, n_known)
 
 
 def _row_hash(vector: Matrix, metadata: dict[str, Any]) -> str:

@@ -74,9 +74,16 @@ class Searcher:
         return allowed
 
     def hits(
-        self, rows: Rows, scores: Scores, k: int, where: str | None = None, min_score: float | None = None
+        self,
+        rows: Rows,
+        scores: Scores,
+        k: int,
+        where: str | None = None,
+        min_score: float | None = None,
+        what: str = "items",
     ) -> Hits:
-        """The answer to one query: hits with metadata, and a note where fewer than k came back."""
+        """The answer to one query: hits with metadata, and a note where fewer than k came back; `what` is
+        counted in it."""
         found = rows >= 0
         n_found = int(found.sum())
         if min_score is not None:
@@ -87,11 +94,11 @@ class Searcher:
         if len(hits) < n_found:
             hits.note = f"{len(hits)} of the {n_found} best score at least {min_score}"
         elif n_found < len(rows):
-            hits.note = f"the index found {n_found} of the {len(rows)} items that are there to be found"
+            hits.note = f"the index found {n_found} of the {len(rows)} {what} that are there to be found"
         elif len(rows) == 0 and len(self.store):
             hits.note = "no item meets the condition" if where else "there is no other item"
         elif len(hits) < k:
-            hits.note = f"{n_found} items are there to be found, {k} were asked for"
+            hits.note = f"{n_found} {what} are there to be found, {k} were asked for"
         return hits
 
     def rows_of(self, ids: Sequence[str]) -> Rows:

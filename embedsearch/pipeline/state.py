@@ -105,11 +105,11 @@ def _begin(layout: Layout, recipe: Recipe, source: ItemSource | ArraySource, man
     return BuildState(recipe, manifest, None, generation, True, True, False)
 
 
-def stored(writer: StoreWriter) -> Iterator[tuple[str, str]]:
-    """Ids and fingerprints of the rows that need not be extracted again."""
+def stored(writer: StoreWriter, key: str) -> Iterator[tuple[str, str]]:
+    """Ids and fingerprints of the inputs that need not be extracted again; key: the column of their ids."""
     if not writer.is_empty:
-        for batch in writer.open().batches(["id", "fingerprint"], 65536):
-            yield from zip(batch["id"].to_pylist(), batch["fingerprint"].to_pylist(), strict=True)
+        for batch in writer.open().batches([key, "fingerprint"], 65536):
+            yield from zip(batch[key].to_pylist(), batch["fingerprint"].to_pylist(), strict=True)
 
 
 def tidy(layout: Layout, manifest: Manifest) -> None:

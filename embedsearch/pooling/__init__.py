@@ -1,5 +1,5 @@
-"""From the features of a layer to one vector an item."""
+"""From features to one vector an item."""
 
-from embedsearch.pooling.functions import cls_pool, gem_pool, max_pool, mean_pool, pool
+from embedsearch.pooling.apply import average, pool
 
-__all__ = ["cls_pool", "gem_pool", "max_pool", "mean_pool", "pool"]
+__all__ = ["average", "pool"]

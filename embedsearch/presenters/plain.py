@@ -53,12 +53,15 @@ def answers_as_text(queries: Sequence[str], answers: Sequence[Hits]) -> str:
 
 def layers_as_text(layers: Sequence[LayerInfo], default: str) -> str:
     """The table of a network's layers; the default one is marked."""
-    rows = [["layer", "type", "output", "GFLOP so far", "parameters", ""]]
+    rows = [["layer", "aliases", "type", "output", "GFLOP so far", "parameters so far", ""]]
     for info in layers:
         notes = ["default"] if info.name == default else []
-        notes += [f"called {info.n_calls} times, the last counts"] if info.n_calls > 1 else []
-        shape = " x ".join(map(str, info.shape))
-        rows.append([info.name, info.type, shape, f"{info.gflop:.3f}", f"{info.n_params:,}", ", ".join(notes)])
+        notes += [f"called {info.n_calls} times; @1 is the first, the last counts without"] if info.n_calls > 1 else []
+        shape = "?" if info.shape is None else " x ".join(map(str, info.shape))
+        gflop = "?" if info.gflop is None else f"{info.gflop:.3f}"
+        aliases = ", ".join(info.aliases)
+        n_params = "?" if info.n_params is None else f"{info.n_params:,}"
+        rows.append([info.name, aliases, info.type, shape, gflop, n_params, ", ".join(notes)])
     return "\n".join(aligned(rows))
 
 

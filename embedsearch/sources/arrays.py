@@ -14,6 +14,8 @@ from embedsearch.sources.base import free_name
 from embedsearch.sources.files import filesystem, local_path, open_binary
 from embedsearch.types import Modality
 
+IN_MEMORY = "<array>"  # the location of what was given in Python
+
 
 class ArraySource:
     """Rows of a matrix N x D. Without ids, the id of a row is its number, counted from 0."""
@@ -51,17 +53,15 @@ class ArraySource:
     @classmethod
     def from_memory(cls, x: ArrayLike, ids: Sequence[Any] | None = None, metadata: Any = None) -> Self:
         """metadata: a pyarrow Table, a pandas DataFrame, or a mapping of columns."""
-        table = None
-        renamed = {}
-        if metadata is not None:
-            table = metadata if isinstance(metadata, pa.Table) else _as_table(metadata)
-            names: list[str] = []
-            for name in table.column_names:
-                names.append(free_name(name, set(names)))
-            renamed = {old: new for old, new in zip(table.column_names, names, strict=True) if old != new}
-            table = table.rename_columns(names)
+        table, renamed = as_table(metadata)
         own_ids = None if ids is None else [str(i) for i in ids]
-        return cls(np.asarray(x), own_ids, table, location="<array>", renamed=renamed)
+        return cls(np.asarray(x), own_ids, table, location=IN_MEMORY, renamed=renamed)
+
+    def described(self, ids: Sequence[Any] | None, metadata: Any) -> Self:
+        """The same rows with other ids and metadata."""
+        found = type(self).from_memory(self._matrix, ids, metadata)
+        found.location = self.location
+        return found
 
     @property
     def schema(self) -> pa.Schema:
@@ -103,10 +103,24 @@ def read_matrix(location: str) -> NDArray[Any]:
     return array
 
 
-def _as_table(metadata: Any) -> pa.Table:
+def as_table(metadata: Any) -> tuple[pa.Table | None, dict[str, str]]:
+    """A table of metadata under names that the store can keep, and which of them are new: old -> new.
+
+    metadata: a pyarrow Table, a pandas DataFrame, a mapping of columns, or None.
+    """
+    if metadata is None:
+        return None, {}
     try:
-        if hasattr(metadata, "columns") and hasattr(metadata, "iloc"):
-            return pa.Table.from_pandas(metadata, preserve_index=False)
-        return pa.table(metadata)
+        if isinstance(metadata, pa.Table):
+            table = metadata
+        elif hasattr(metadata, "columns") and hasattr(metadata, "iloc"):
+            table = pa.Table.from_pandas(metadata, preserve_index=False)
+        else:
+            table = pa.table(metadata)
     except (TypeError, ValueError, pa.ArrowException) as error:
         raise UsageError(f"metadata cannot be read as a table: {error}") from error
+    names: list[str] = []
+    for name in table.column_names:
+        names.append(free_name(name, set(names)))
+    renamed = {old: new for old, new in zip(table.column_names, names, strict=True) if old != new}
+    return table.rename_columns(names), renamed

@@ -10,7 +10,7 @@ from itertools import islice
 
 import pyarrow as pa
 
-from embedsearch.types import STORE_COLUMNS, Item, Modality, Skip
+from embedsearch.types import CHUNK_COLUMNS, STORE_COLUMNS, Item, Modality, Skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,6 @@ def free_name(name: str, taken: set[str]) -> str:
     free = name.strip().replace(".", "_") or "column"
     if free.startswith("_row"):
         free = free.lstrip("_")
-    while free in STORE_COLUMNS or free in taken:
+    while free in STORE_COLUMNS or free in CHUNK_COLUMNS or free in taken:
         free += "_"
     return free

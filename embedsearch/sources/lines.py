@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from embedsearch.errors import SourceError
 from embedsearch.sources.base import ItemSource, text_hash
 from embedsearch.sources.files import open_binary
 from embedsearch.types import Item, Modality, Skip
@@ -39,3 +40,18 @@ class LinesSource(ItemSource):
                     yield Skip(str(number), self.location, f"not UTF-8: byte {error.start + 1} of the line")
                     continue
                 yield Item(str(number), content=text, fingerprint=text_hash(text), metadata={"text": text})
+
+
+def read_lines(location: str) -> list[str]:
+    """The lines of a UTF-8 file, as ids. Raises SourceError where a line is not UTF-8 or empty."""
+    found = []
+    with open_binary(location) as lines:
+        for number, raw in enumerate(lines, start=1):
+            try:
+                line = (raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw).decode("utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise SourceError(f"{location} is not UTF-8 in line {number}, byte {error.start + 1}") from error
+            if not line:
+                raise SourceError(f"{location} has no id in line {number}")
+            found.append(line)
+    return found

@@ -10,6 +10,7 @@ from embedsearch.sources.base import Columns, ItemSource
 from embedsearch.sources.files import filesystem, is_url
 from embedsearch.sources.folder import IMAGE_SUFFIXES, TEXT_SUFFIXES, FolderSource
 from embedsearch.sources.lines import LinesSource
+from embedsearch.sources.tensors import TensorSource
 from embedsearch.types import Modality
 
 _TABLES = frozenset((".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq"))
@@ -22,7 +23,8 @@ def open_source(
     """The source that reads `location`: a path, a glob, or a URL that fsspec opens.
 
     modality: what the items are, where the location does not tell (default: pictures for folders and
-    globs). columns: names of the id, text and image columns of a table.
+    globs, embeddings for .npy; "tensor" reads its rows as input of a network). columns: names of the id, text and
+    image columns of a table.
     Raises SourceError when nothing is there, UsageError when no source reads such a file.
     """
     location = location if is_url(location) else str(Path(location).expanduser().absolute())
@@ -35,7 +37,7 @@ def open_source(
         if fs.isdir(path):
             return FolderSource(location, modality or Modality.IMAGE)
         if suffix == ".npy":
-            return ArraySource.from_file(location)
+            return TensorSource.from_file(location) if modality is Modality.TENSOR else ArraySource.from_file(location)
         if suffix in _TABLES:
             from embedsearch.sources.table import open_table
 

@@ -24,6 +24,7 @@ class ItemStore:
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
+        self._codes: dict[str, NDArray[np.int64]] = {}
         self.version = int(dataset.version)
         self.dim = int(dataset.schema.field("vector").type.list_size)
         self.metadata_columns = [name for name in dataset.schema.names if name not in STORE_COLUMNS]
@@ -73,6 +74,14 @@ class ItemStore:
         found = pc.index_in(pa.array(ids, pa.large_string()), value_set=self.ids)
         rows: NDArray[np.int64] = pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
         return rows
+
+    def codes_of(self, column: str) -> NDArray[np.int64]:
+        """A number for each row, the same where the column holds the same; kept once it was read."""
+        if column not in self._codes:
+            found = pc.dictionary_encode(self._read([column])[column].combine_chunks())
+            found = found.chunk(0) if isinstance(found, pa.ChunkedArray) else found
+            self._codes[column] = found.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+        return self._codes[column]
 
     def vectors_at(self, rows: NDArray[np.int64]) -> Matrix:
         """Vectors of `rows`, float32 len(rows) x D."""

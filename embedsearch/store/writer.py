@@ -43,9 +43,14 @@ class StoreWriter:
         """Adds rows whose ids are new."""
         self.write(_table(block, self._schema(block.vectors.shape[1])))
 
-    def upsert(self, block: Block) -> None:
-        """Adds rows, replacing those with the same id."""
-        if self._fresh:
+    def replace(self, block: Block, keys: Sequence[str], column: str = "id") -> None:
+        """Adds rows in the place of those whose `column` is in `keys`.
+
+        By id that is one commit. By another column it is two: between them the old rows are gone and the
+        new ones not there, which the next walk over the source mends.
+        """
+        if self._fresh or column != "id":
+            self.delete(keys, column)
             self.append(block)
             return
         import lance
@@ -55,15 +60,17 @@ class StoreWriter:
             merge = merge.when_matched_update_all().when_not_matched_insert_all()
             merge.execute(_table(block, self._schema(block.vectors.shape[1])))
 
-    def delete(self, ids: Sequence[str]) -> None:
-        """Removes the rows of these ids; unknown ids are no error."""
+    def delete(self, keys: Sequence[str], column: str = "id") -> None:
+        """Removes the rows whose `column` is in `keys`; unknown ones are no error."""
+        if self._fresh:
+            return
         import lance
 
         with _told():
             dataset = lance.dataset(str(self.path))
-            for start in range(0, len(ids), _IDS_PER_DELETE):
-                quoted = ", ".join("'" + i.replace("'", "''") + "'" for i in ids[start : start + _IDS_PER_DELETE])
-                dataset.delete(f"id IN ({quoted})")
+            for start in range(0, len(keys), _IDS_PER_DELETE):
+                quoted = ", ".join("'" + key.replace("'", "''") + "'" for key in keys[start : start + _IDS_PER_DELETE])
+                dataset.delete(f"{column} IN ({quoted})")
 
     def rewrite(
         self, source: ItemStore, transform: Callable[[Matrix], Matrix], report: Callable[[int], None], dim: int

@@ -1,0 +1,178 @@
+"""Keras 3 models on Keras' torch backend, where every layer is a torch module too and can be tapped as one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from embedsearch.backbones.base import BackboneOptions
+from embedsearch.backbones.items import combine, stack
+from embedsearch.backbones.keras_file import import_keras, load_keras_model
+from embedsearch.backbones.module import ModuleBackbone
+from embedsearch.backbones.module_state import evaluation_mode, tensors_sha256
+from embedsearch.backbones.preprocess import Preprocess, open_preprocess
+from embedsearch.backbones.probe import PROBE_BATCH, probe
+from embedsearch.backbones.tap import Inputs
+from embedsearch.errors import UsageError, WeightsError, unknown
+from embedsearch.types import Features, LayerInfo, Modality
+
+SCHEME = "keras:"
+_USUAL_SIDE = 224  # pixels, of networks that read pictures of any size
+_SCALING = ("Rescaling", "Normalization")  # layers with which a network scales its pixels by itself
+
+
+class KerasBackbone(ModuleBackbone):
+    """A Keras model (Sequential, functional, or subclassed) by the names of its layers.
+
+    The forward pass goes from the inputs to the deepest layer that is asked for, with training=False and
+    without gradients, as a sub-model of those layers would. Layers of nested models are OUTER.INNER, or
+    by their own name where only one has it.
+    """
+
+    def __init__(self, name: str, options: BackboneOptions) -> None:
+        """name: keras:PATH of a .keras or .h5 file."""
+        path = Path(name.removeprefix(SCHEME)).expanduser().absolute()
+        model = load_keras_model(path)
+        model.trainable = False
+        origin = str(path)
+        if options.weights != "auto":
+            origin = options.weights
+            try:
+                model.load_weights(options.weights)
+            except (OSError, ValueError) as error:
+                raise WeightsError(f"weights {origin} do not fit {path}: {str(error).splitlines()[0]}") from error
+        self._setup(f"{SCHEME}{path}", model, options, None, origin)
+
+    def _names(self, module: nn.Module) -> dict[str, nn.Module]:
+        model: Any = module
+        if not model.built:
+            raise UsageError(f"the model {model.name!r} has no weights yet; call it once on a batch, or build it")
+        named = dict(_walk(model, ""))
+        own = Counter(name.rpartition(".")[2] for name in named)
+        self._short = {
+            name.rpartition(".")[2]: name for name in named if "." in name and own[name.rpartition(".")[2]] == 1
+        }
+        return {("output" if "output" not in named else "(output)"): module, **named}
+
+    def _sha256(self) -> str:
+        model: Any = self._module
+        # by place, for Keras numbers names anew in every process
+        return tensors_sha256({f"{i:06d}": weight.value for i, weight in enumerate(model.weights)})
+
+    def _open_preprocess(self, options: BackboneOptions, preprocess: Any) -> Preprocess:
+        scales_itself = any(type(layer).__name__ in _SCALING for layer in list(self._named.values())[1:5])
+        return open_preprocess(
+            options.preprocess,
+            self.modality,
+            "raw" if scales_itself else None,
+            f"the Keras model {self.name.removeprefix(SCHEME)}",
+            channels_first=self._data_format(self._module) == "channels_first",
+        )
+
+    def _usual_size(self) -> int:
+        shape = self._input_shapes()[0] if self._input_shapes() else ()
+        sides = shape[:2] if self._data_format(self._module) == "channels_last" else shape[1:]
+        return int(sides[0]) if len(shape) == 3 and sides[0] is not None else _USUAL_SIDE
+
+    @classmethod
+    def describe(cls, name: str, *, weights: str, size: int | None) -> tuple[list[LayerInfo], str]:
+        backbone = cls(name, BackboneOptions(weights=weights))
+        return backbone._seen_by_zeros(size or _USUAL_SIDE), backbone.default_layer
+
+    def _seen_by_zeros(self, side: int) -> list[LayerInfo]:
+        zeros = self._zeros(side)
+        if zeros is None:
+            return self.layers()
+        layers = {name: part for name, part in self._named.items() if type(part).__name__ != "InputLayer"}
+        with evaluation_mode(self._module), torch.no_grad():
+            inputs = self._called_with(combine([zeros] * PROBE_BATCH, lambda parts: torch.stack(list(parts))))
+            return probe(self._module, inputs, layers)
+
+    def resolve_layer(self, name: str) -> str:
+        bare, at, call = name.partition("@")
+        bare = self._short.get(bare, bare)
+        if bare in self._named:
+            return super().resolve_layer(bare + at + call)
+        several = [full for full in self._named if full.rpartition(".")[2] == bare]
+        if several:
+            raise UsageError(f"layer {bare!r} is in several models; name one: {', '.join(several)}")
+        raise unknown("layer", bare, [*self._named, *self._short])
+
+    def _collate(self, batch: Sequence[Inputs]) -> Inputs:
+        return self._called_with(stack(batch))
+
+    def _called_with(self, inputs: Inputs) -> Inputs:
+        """A functional model with named inputs takes them as one dictionary; all take training=False."""
+        if inputs.kwargs:
+            return Inputs((dict(inputs.kwargs),), {"training": False})
+        args = inputs.args if len(inputs.args) == 1 else (list(inputs.args),)
+        return Inputs(args, {"training": False})
+
+    def _calls(self, item: Inputs, layers: Collection[str]) -> Mapping[str, int] | None:
+        counts: Counter[str] = Counter()
+        _count(self._module, "", 1, counts)
+        counts[self._root()] = 1
+        return counts if all(layer in counts for layer in layers) else None
+
+    def _channels_last(self, module: nn.Module) -> bool:
+        return self._data_format(module) == "channels_last"
+
+    def _data_format(self, layer: Any) -> str:
+        return getattr(layer, "data_format", None) or str(import_keras().config.image_data_format())
+
+    def blank(self, layer: str) -> Features | None:
+        if self.modality is not Modality.TENSOR:
+            return super().blank(layer)
+        zeros = self._zeros(None)
+        return None if zeros is None else self.extract([zeros], [layer])[layer]
+
+    def _input_shapes(self) -> list[tuple[int | None, ...]]:
+        """Shapes without the batch axis, [] for a subclassed model, which does not tell."""
+        return [tuple(tensor.shape[1:]) for tensor in getattr(self._module, "inputs", None) or []]
+
+    def _zeros(self, side: int | None) -> Inputs | None:
+        """An item of zeros; None where the model does not tell its shape. side: for axes it leaves open."""
+        model: Any = self._module
+        tensors = getattr(model, "inputs", None) or []
+        shapes = [tuple((side or 0) if n is None else n for n in shape) for shape in self._input_shapes()]
+        if not shapes or any(0 in shape for shape in shapes):
+            return None
+        dtypes = [getattr(torch, str(tensor.dtype), torch.float32) for tensor in tensors]
+        zeros = [
+            torch.zeros(shape, dtype=dtype, device=self._device) for shape, dtype in zip(shapes, dtypes, strict=True)
+        ]
+        return Inputs(tuple(zeros))
+
+
+def _walk(model: Any, prefix: str) -> list[tuple[str, nn.Module]]:
+    found = []
+    for layer in _inner(model):
+        found.append((prefix + layer.name, layer))
+        found += _walk(layer, f"{prefix}{layer.name}.")
+    return found
+
+
+def _inner(layer: Any) -> list[Any]:
+    """The layers directly inside a model or a layer made of layers."""
+    if hasattr(layer, "layers"):
+        return list(layer.layers)
+    return list(layer._flatten_layers(include_self=False, recursive=False))
+
+
+def _count(model: Any, prefix: str, times: int, counts: Counter[str]) -> None:
+    """Adds how often a pass calls each layer of a model whose graph Keras knows."""
+    functional = getattr(model, "_functional", None) or model  # that of a Sequential
+    nodes = getattr(functional, "_nodes_by_depth", None)
+    if nodes is None:
+        return
+    own = Counter(node.operation.name for depth in nodes.values() for node in depth)
+    for layer in model.layers:
+        n_calls = times * own[layer.name]
+        if n_calls and type(layer).__name__ != "InputLayer":
+            counts[prefix + layer.name] += n_calls
+            _count(layer, f"{prefix}{layer.name}.", n_calls, counts)

@@ -1,0 +1,266 @@
+"""Any torch module of the user's own, in memory or made by code that they name; it is never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from embedsearch.backbones.base import Backbone, BackboneOptions, open_device
+from embedsearch.backbones.calls import CallCounts
+from embedsearch.backbones.items import as_inputs, signature, stack
+from embedsearch.backbones.module_state import (
+    absent_tensors,
+    evaluation_mode,
+    forget,
+    lock_of,
+    out_of_reach,
+    reach_told,
+    tensors_sha256,
+)
+from embedsearch.backbones.outputs import as_features, batch_axis_first
+from embedsearch.backbones.preprocess import Preprocess, open_preprocess
+from embedsearch.backbones.probe import PROBE_BATCH, probe
+from embedsearch.backbones.tap import Inputs, not_reached, run_through, run_to
+from embedsearch.backbones.user_code import SCHEME, absolute, code_name, importing_for, load_code
+from embedsearch.backbones.weights import check_sha256, read_weights
+from embedsearch.errors import CodeError, UsageError, WeightsError, unknown
+from embedsearch.types import Features, LayerInfo, Modality
+
+_SIDE = 224  # pixels, for pictures where no size is named
+
+
+class ModuleBackbone(Backbone):
+    """A torch module whose forward pass is known by running it only.
+
+    Its training flags, hooks, gradient flags, device and weights are after every call as they were
+    before, also when its forward pass raises.
+    """
+
+    def __init__(self, name: str, options: BackboneOptions) -> None:
+        """name: module:FILE_OR_PACKAGE:FACTORY. What the factory makes is ours: it is moved to the device
+        and takes --weights. A factory gives a module, or a module and its preprocess."""
+        with importing_for(name):
+            made = load_code(name)
+            if not isinstance(made, nn.Module):
+                made = _made(made, name)
+        module, preprocess = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+        if not isinstance(module, nn.Module):
+            raise CodeError(
+                f"{name} gives {type(module).__name__}; it must give a torch.nn.Module, or one and a preprocess"
+            )
+        origin = "those its code gives it"
+        if options.weights != "auto":
+            weights = read_weights_of(options.weights)
+            load_into(module, weights.state, weights.origin)
+            origin = weights.origin
+        module.to(open_device(options.device)) if not absent_tensors(module) else None
+        self._setup(absolute(name), module, options, preprocess, origin)
+
+    @classmethod
+    def of(cls, module: nn.Module, options: BackboneOptions) -> Self:
+        """The backbone of a module in memory, which stays on its device and keeps its weights."""
+        backbone = cls.__new__(cls)
+        if options.weights != "auto":
+            raise UsageError(f"weights {options.weights!r}: a network given in Python has weights; load them yourself")
+        backbone._setup(code_name(module), module, options, None, "the network's own")
+        device = backbone._device.type
+        if options.device not in ("auto", str(backbone._device), device):
+            raise UsageError(f"device {options.device!r}: the network lies on {device}; move it yourself")
+        return backbone
+
+    def _setup(
+        self,
+        name: str,
+        module: nn.Module,
+        options: BackboneOptions,
+        preprocess: Callable[[Any], Any] | None,
+        origin: str,
+    ) -> None:
+        self.name = name
+        self._module = module
+        self._named = self._names(module)
+        self.default_layer = self._root()
+        self.modality = options.modality or Modality.TENSOR
+        self._preprocess = self._open_preprocess(options, preprocess)
+        # what a factory gives comes with it again; what somebody chose must be named
+        self.preprocess = self._preprocess.name if options.preprocess is not None or preprocess is None else None
+        if self._preprocess.fits_size:
+            self.size = options.size or self._usual_size()
+        elif options.size is not None:
+            raise UsageError(f"size is {options.size}, but {self._preprocess.told}; leave size out")
+        tensors = [*module.parameters(), *module.buffers()]
+        self._device = next((t.device for t in tensors if not t.is_meta), torch.device("cpu"))
+        self._dtype = next((t.dtype for t in tensors if t.is_floating_point()), None)
+        self._precision = options.precision
+        self.weights_sha256, self.weights_origin = self._sha256(), origin
+        check_sha256(self.weights_sha256, options.expect_sha256, origin)
+        self._counts = CallCounts(module, self._named)
+
+    def _names(self, module: nn.Module) -> dict[str, nn.Module]:
+        """Layers by the names they are asked for; the first one is the network itself."""
+        named = {name: part for name, part in module.named_modules(remove_duplicate=False) if name}
+        return {("output" if "output" not in named else "(output)"): module, **named}
+
+    def _root(self) -> str:
+        """The name of the network's own answer."""
+        return next(iter(self._named))
+
+    def _open_preprocess(self, options: BackboneOptions, preprocess: Callable[[Any], Any] | None) -> Preprocess:
+        return open_preprocess(options.preprocess or preprocess, self.modality, "torch", self.name)
+
+    def _usual_size(self) -> int:
+        """Pixels of a picture where no size is named."""
+        return _SIDE
+
+    def _sha256(self) -> str:
+        return tensors_sha256({name: t for name, t in self._module.state_dict().items() if not t.is_meta})
+
+    @classmethod
+    def describe(cls, name: str, *, weights: str, size: int | None) -> tuple[list[LayerInfo], str]:
+        backbone = cls(name, BackboneOptions(weights=weights))
+        return backbone._seen_by_a_picture(size or _SIDE), backbone.default_layer
+
+    def _seen_by_a_picture(self, side: int) -> list[LayerInfo]:
+        picture = torch.zeros((PROBE_BATCH, 3, side, side), device=self._device, dtype=self._dtype)
+        try:
+            with evaluation_mode(self._module):
+                return probe(self._module, Inputs((picture,)), self._named)
+        except Exception:  # it reads something else than pictures of that size
+            return self.layers()
+
+    def layers(self) -> list[LayerInfo]:
+        known = self._counts.infos
+        return [known.get(name) or _unseen(name, part) for name, part in self._named.items()]
+
+    def resolve_layer(self, name: str) -> str:
+        bare, at, call = name.partition("@")
+        if bare not in self._named:
+            hint = f"(`embedsearch layers {self.name}` lists them)" if self.name.startswith(SCHEME) else ""
+            raise unknown("layer", bare, self._named, hint)
+        if at and not (call.isdigit() and int(call) >= 1):
+            raise UsageError(f"layer {name!r}: a call is a number from 1 on, as in {bare}@1")
+        return name
+
+    def prepare(self, values: Sequence[Any]) -> list[Any]:
+        return [self._preprocess(value, lambda made: as_inputs(made, self._dtype, self._device)) for value in values]
+
+    def bucket(self, prepared: Any) -> Hashable:
+        return signature(prepared)
+
+    def extract(self, batch: Sequence[Any], layers: Sequence[str]) -> dict[str, Features]:
+        inputs = self._collate(batch)
+        modules = {layer: self._named[layer.partition("@")[0]] for layer in layers}
+        with (
+            lock_of(self._module),
+            evaluation_mode(self._module),
+            # not inference_mode: what a module caches in its forward pass must serve its training later
+            torch.no_grad(),
+            torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._precision == "bfloat16"),
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+            reach_told(self._module, self.weights_origin, layers[-1]),
+        ):
+            outputs = self._run(inputs, batch[0], modules)
+            return {
+                layer: self._features(layer, outputs[layer], modules[layer], inputs, len(batch)) for layer in layers
+            }
+
+    def _collate(self, batch: Sequence[Inputs]) -> Inputs:
+        return stack(batch)
+
+    def _calls(self, item: Inputs, layers: Collection[str]) -> Mapping[str, int] | None:
+        """How often a pass over items like this one calls each layer; None where that cannot be told
+        beforehand for all of `layers`."""
+        return self._counts.of(item)
+
+    def _run(self, inputs: Inputs, item: Inputs, modules: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
+        counts = self._calls(item, {layer.partition("@")[0] for layer in modules})
+        if counts is None:  # its forward pass looks at numbers, so the whole of it has to run to count calls
+            every = run_through(self._module, inputs, modules)
+            return {layer: _chosen(layer, outputs) for layer, outputs in every.items()}
+        wanted = {}
+        for layer in modules:
+            bare, _, call = layer.partition("@")
+            n_calls = counts.get(bare, 0)
+            wanted[layer] = int(call) if call else n_calls
+            if not 1 <= wanted[layer] <= n_calls:
+                raise _no_such_call(layer, n_calls)
+        return run_to(self._module, inputs, modules, wanted)
+
+    def _features(self, layer: str, output: torch.Tensor, module: nn.Module, inputs: Inputs, n: int) -> Features:
+        if output.is_meta:
+            raise out_of_reach(self._module, self.weights_origin, layer)
+        output = batch_axis_first(output, module)
+        if output.shape[:1] != (n,):
+            raise UsageError(
+                f"layer {layer!r} gives {tuple(output.shape)} for {n} items; take one whose first axis is the batch"
+            )
+        mask = inputs.kwargs.get("attention_mask")
+        return as_features(
+            output, layer, channels_last=self._channels_last(module), mask=None if mask is None else mask.bool()
+        )
+
+    def _channels_last(self, module: nn.Module) -> bool:
+        return isinstance(module, nn.Linear | nn.LayerNorm | nn.Embedding)
+
+    def blank(self, layer: str) -> Features | None:
+        example = self._preprocess.example(self.size)
+        if example is None:
+            return None
+        prepared = self.prepare([example])
+        if isinstance(prepared[0], Exception):
+            raise prepared[0]
+        return self.extract(prepared, [layer])[layer]
+
+
+def read_weights_of(weights: str) -> Any:
+    """Weights for a network of the user's own, which only a file can hold."""
+    from pathlib import Path
+
+    if weights == "packaged":
+        raise UsageError("weights 'packaged' are for networks that are known by name; give a file")
+    return read_weights(Path(weights))
+
+
+def load_into(module: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> None:
+    """Copies weights into a module that is ours; what they lack is taken away, so that no random number
+    is ever part of a vector. Raises WeightsError when nothing fits."""
+    own = module.state_dict()
+    fitting = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
+    if not fitting:
+        raise WeightsError(
+            f"weights {origin} do not belong to this network: it needs e.g. {next(iter(own), 'nothing')!r}, "
+            f"they hold e.g. {next(iter(state), 'nothing')!r}"
+        )
+    module.load_state_dict(fitting, strict=False)
+    forget(module, own.keys() - fitting.keys())
+
+
+def _made(factory: Any, name: str) -> Any:
+    if not callable(factory):
+        raise CodeError(f"{name} is {type(factory).__name__}; it must be a function that makes the network")
+    try:
+        return factory()
+    except Exception as error:  # anything may go wrong in code that is not ours
+        raise CodeError(f"{name} fails: {type(error).__name__}: {error}") from error
+
+
+def _chosen(layer: str, outputs: list[torch.Tensor]) -> torch.Tensor:
+    call = layer.partition("@")[2]
+    number = int(call) if call else len(outputs)
+    if not 1 <= number <= len(outputs):
+        raise _no_such_call(layer, len(outputs))
+    return outputs[number - 1]
+
+
+def _no_such_call(layer: str, n_calls: int) -> UsageError:
+    bare, at, call = layer.partition("@")
+    if n_calls == 0 or not at:
+        return not_reached(bare)
+    return UsageError(f"layer {bare!r} is called {n_calls} times in a pass; @{call} is not valid, use @1 to @{n_calls}")
+
+
+def _unseen(name: str, part: nn.Module) -> LayerInfo:
+    return LayerInfo(name, type(part).__name__, None, None, None)

@@ -1,0 +1,74 @@
+"""Networks opened by their registered name: nobody else holds them, so they are frozen, moved, and cut."""
+
+from __future__ import annotations
+
+import threading
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from embedsearch.backbones.base import Backbone, BackboneOptions, open_device
+from embedsearch.backbones.layer_table import LayerTable
+from embedsearch.backbones.module_state import absent_tensors, out_of_reach, reach_told
+from embedsearch.backbones.tap import Inputs, run_to
+from embedsearch.types import Features, LayerInfo
+
+
+class NamedBackbone(Backbone):
+    """A network whose layers were all found by one pass over meta tensors before its weights were read."""
+
+    def __init__(self, module: nn.Module, table: LayerTable, options: BackboneOptions) -> None:
+        self._table = table
+        self._device = open_device(options.device)
+        # what has no weights stays on meta, and is missed only if it is reached
+        self._module = module.eval().requires_grad_(False)
+        move: Any = self._module._apply
+        move(lambda tensor: tensor if tensor.is_meta else tensor.to(self._device))
+        self._precision = options.precision
+        self._lock = threading.Lock()  # hooks are per module, so one pass at a time
+
+    def layers(self) -> list[LayerInfo]:
+        return self._table.listed()
+
+    def resolve_layer(self, name: str) -> str:
+        return self._table.resolve(name, self.name)
+
+    @abstractmethod
+    def collate(self, batch: Sequence[Any]) -> Inputs:
+        """Prepared items as what the module is called with, on its device."""
+
+    @abstractmethod
+    def to_features(self, layer: str, output: torch.Tensor, batch: Sequence[Any]) -> Features:
+        """The output of one layer (named without @CALL) for a batch as B x T x C with its mask and grid."""
+
+    def extract(self, batch: Sequence[Any], layers: Sequence[str]) -> dict[str, Features]:
+        names = {layer: self._table.info(layer).name for layer in layers}
+        modules = {layer: self._module.get_submodule(name) for layer, name in names.items()}
+        wanted = {layer: self._table.call_of(layer) for layer in layers}
+        inputs = self.collate(batch)
+        bf16 = self._precision == "bfloat16"
+        with (
+            self._lock,
+            torch.inference_mode(),
+            torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=bf16),
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+        ):
+            outputs = self._run(inputs, modules, wanted)
+            return {layer: self.to_features(names[layer], outputs[layer], batch) for layer in layers}
+
+    def _run(
+        self, inputs: Inputs, modules: Mapping[str, nn.Module], wanted: Mapping[str, int]
+    ) -> dict[str, torch.Tensor]:
+        deepest = list(wanted)[-1]
+        with reach_told(self._module, self.weights_origin, deepest):
+            outputs = run_to(self._module, inputs, modules, wanted)
+        if any(output.is_meta for output in outputs.values()):
+            raise out_of_reach(self._module, self.weights_origin, deepest)
+        return outputs
+
+    def absent_weights(self) -> list[str]:
+        """Names of the parameters and buffers for which no weights were loaded."""
+        return absent_tensors(self._module)

@@ -1,0 +1,114 @@
+"""Code of the user's own, named as module:FILE_OR_PACKAGE:NAME."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from embedsearch.errors import CodeError, UsageError, unknown
+
+SCHEME = "module:"
+
+
+def load_code(reference: str) -> Any:
+    """What `reference`, "module:net.py:make" or "module:package.file:make", names.
+
+    A file's own folder, or the current folder for a package that is not installed, is where it may
+    import from. Raises UsageError when the reference is none, CodeError when the code is missing or fails.
+    """
+    place, name = _parts(reference)
+    module = _from_file(Path(place)) if place.endswith(".py") else _from_package(place)
+    if not hasattr(module, name):
+        raise unknown("name", name, [n for n in vars(module) if not n.startswith("_")], f"(in {place})")
+    return getattr(module, name)
+
+
+@contextmanager
+def importing_for(reference: str) -> Iterator[None]:
+    """While code that `reference` names runs, it may import what lies beside it."""
+    place, _ = _parts(reference)
+    with _importing_from(Path(place).expanduser().absolute().parent if place.endswith(".py") else Path.cwd()):
+        yield
+
+
+def absolute(reference: str) -> str:
+    """The same reference with the path of a file made absolute, so that it is found from another folder."""
+    place, name = _parts(reference)
+    return f"{SCHEME}{Path(place).expanduser().absolute()}:{name}" if place.endswith(".py") else reference
+
+
+def code_name(thing: Any) -> str:
+    """The name under which the manifest tells of a network or function that was given in Python."""
+    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    return f"memory:{named.__module__}.{named.__qualname__}"
+
+
+def _parts(reference: str) -> tuple[str, str]:
+    place, colon, name = reference.removeprefix(SCHEME).rpartition(":")
+    if not colon or not place or not name:
+        raise UsageError(f"{reference!r} names no code; write module:FILE.py:NAME or module:package.file:NAME")
+    return place, name
+
+
+def _from_file(path: Path) -> ModuleType:
+    path = path.expanduser().absolute()
+    if not path.is_file():
+        raise CodeError(f"the code {path} does not exist; {_SUPPLY}")
+    # under a name of its own, so that it hides no installed package; known there, as dataclasses need it
+    alias = f"embedsearch_user_{path.stem}_{blake2b(str(path).encode(), digest_size=6).hexdigest()}"
+    spec = importlib.util.spec_from_file_location(alias, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[alias] = module
+    try:
+        with _importing_from(path.parent), _told(str(path)):
+            spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[alias]
+        raise
+    return module
+
+
+def _from_package(place: str) -> ModuleType:
+    with _importing_from(Path.cwd()), _told(place):
+        try:
+            return importlib.import_module(place)
+        except ModuleNotFoundError as error:
+            if error.name is not None and (place == error.name or place.startswith(f"{error.name}.")):
+                raise CodeError(
+                    f"the code {place} is not installed and not in the current folder ({Path.cwd()}); {_SUPPLY}"
+                ) from error
+            raise
+
+
+_SUPPLY = (
+    "put it back, or say where it is now: --backbone module:FILE.py:NAME, in Python "
+    "embedsearch.open(path, backbone=the_network)"
+)
+
+
+@contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    entry = str(folder)
+    sys.path.append(entry)  # behind what is installed, so that a stray random.py breaks nothing
+    try:
+        yield
+    finally:
+        sys.path.remove(entry)
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    try:
+        yield
+    except CodeError:
+        raise
+    except Exception as error:  # anything may go wrong in code that is not ours
+        raise CodeError(f"the code {what} cannot be imported: {type(error).__name__}: {error}") from error

@@ -1,0 +1,51 @@
+"""From what a user wants indexed to the source that reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from embedsearch.errors import UsageError
+from embedsearch.pipeline.table import EmbeddingTable
+from embedsearch.sources import ArraySource, Columns, ItemSource, TensorSource, open_source, read_lines
+from embedsearch.types import Modality
+
+_CHECKPOINTS = (".pt", ".pth", ".bin", ".safetensors", ".keras", ".h5", ".hdf5", ".npz", ".vec", ".vec.gz")
+_SIGN = "::"  # between a file and the parameter in it
+
+
+def open_input(
+    source: Any, ids: Sequence[Any] | str | Path | None, metadata: Any, modality: Modality | None, columns: Columns
+) -> ItemSource | ArraySource:
+    """The source behind a path, URL, matrix or EmbeddingTable.
+
+    ids, metadata: of the rows of a matrix or table; ids may be a file with one a line. modality: TENSOR reads
+    a matrix as the input of a network. Raises SourceError, UsageError.
+    """
+    if isinstance(ids, str | Path):
+        ids = read_lines(str(ids))
+    if isinstance(source, str | Path) and _names_table(str(source)):
+        path, _, name = str(source).rpartition(_SIGN)
+        source = EmbeddingTable.load(path, name or None) if path else EmbeddingTable.load(str(source))
+    if isinstance(source, EmbeddingTable):
+        rows = ArraySource.from_memory(source.rows, source.ids if ids is None else ids, metadata)
+        rows.location = source.location
+        return rows
+    if not isinstance(source, str | Path):
+        kind = TensorSource if modality is Modality.TENSOR else ArraySource
+        return kind.from_memory(source, ids, metadata)
+    opened = open_source(str(source), modality=None if modality is Modality.VECTOR else modality, columns=columns)
+    if ids is None and metadata is None:
+        return opened
+    if not isinstance(opened, ArraySource | TensorSource):
+        raise UsageError("ids and metadata go with a matrix or an embedding table; a table names its columns instead")
+    return opened.described(ids, metadata)
+
+
+def _names_table(source: str) -> bool:
+    """True for FILE::PARAMETER, and for files in which only that can be meant; not for chained URLs."""
+    path, sign, name = source.rpartition(_SIGN)
+    if sign and "://" not in name:
+        return path.lower().endswith((*_CHECKPOINTS, ".npy", ".txt", ".txt.gz"))
+    return source.lower().endswith(_CHECKPOINTS)

@@ -1,0 +1,135 @@
+"""Read inputs through a network to pooled vectors: batches, views, chunks, several layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embedsearch.config import Recipe
+from embedsearch.errors import ItemError, UsageError
+from embedsearch.pipeline.batches import batches
+from embedsearch.pipeline.content import Loaded
+from embedsearch.vectors import Matrix, l2_normalize
+
+if TYPE_CHECKING:
+    from embedsearch.backbones import Backbone
+    from embedsearch.types import Features
+
+
+@dataclass(slots=True)
+class Encoded:
+    """What became of a list of inputs.
+
+    vectors: float32 n x D, one row for each entry of `kept`: the position of its input (ascending).
+    hashes: of their content. long: whether a text was longer than the network reads at once. spans: of
+    chunks, the characters they cover; empty otherwise. failures: position and reason of the others.
+    """
+
+    vectors: Matrix
+    kept: list[int] = field(default_factory=list)
+    hashes: list[str] = field(default_factory=list)
+    long: list[bool] = field(default_factory=list)
+    spans: list[tuple[int, int]] = field(default_factory=list)
+    failures: list[tuple[int, str]] = field(default_factory=list)
+
+
+class PooledNetwork:
+    """A backbone with the layers and the pooling of a resolved recipe.
+
+    dim: of a pooled vector; None where only a first item can tell.
+    """
+
+    def __init__(self, backbone: Backbone, recipe: Recipe, batch_size: int) -> None:
+        self._backbone = backbone
+        self._recipe = recipe
+        self._batch_size = batch_size
+        self.dim = self._width()
+
+    def encode(
+        self, loaded: Sequence[Loaded | ItemError], report: Callable[[int], None] | None, *, chunks: bool
+    ) -> Encoded:
+        """A row for each input that could be read, or for each chunk of it."""
+        failures = {i: str(result) for i, result in enumerate(loaded) if isinstance(result, ItemError)}
+        views = [view for result in loaded if not isinstance(result, ItemError) for view in result.views]
+        prepared = iter(self._backbone.prepare(views) if views else [])
+        encoded = Encoded(np.empty((0, self.dim or 0), np.float32))
+        rows: list[list[Any]] = []  # of each row to be made, its views
+        for i, result in enumerate(loaded):
+            if isinstance(result, ItemError):
+                continue
+            own = [next(prepared) for _ in result.views]
+            broken = [view for view in own if isinstance(view, ItemError)]
+            if broken:
+                failures[i] = str(broken[0])
+                continue
+            is_long = self._backbone.is_long(own[0])
+            parts = self._backbone.split(own[0]) if chunks else [(own[0], (0, 0))]
+            rows += [[part] if len(parts) > 1 else own for part, _ in parts]
+            encoded.kept += [i] * len(parts)
+            encoded.hashes += [result.digest] * len(parts)
+            encoded.long += [is_long] * len(parts)
+            encoded.spans += [span for _, span in parts] if chunks else []
+        if rows:
+            encoded.vectors = self._views_averaged(rows, report)
+        encoded.failures = sorted(failures.items())
+        return encoded
+
+    def _views_averaged(self, rows: list[list[Any]], report: Callable[[int], None] | None) -> Matrix:
+        n_views = len(rows[0])
+        if n_views == 1:
+            return self._through([row[0] for row in rows], report)
+        total: Matrix | None = None
+        for view in range(n_views):
+            x = l2_normalize(self._through([row[view] for row in rows], report if view == n_views - 1 else None))
+            if total is not None and total.shape != x.shape:
+                raise UsageError(
+                    f"pooling {self._recipe.pooling!r} gives {x.shape[1]} dimensions at one scale and "
+                    f"{total.shape[1]} at another; take a pooling that does not depend on the size"
+                )
+            total = x if total is None else total + x
+        assert total is not None
+        return np.asarray(total / np.float32(n_views), np.float32)
+
+    def _through(self, prepared: list[Any], report: Callable[[int], None] | None) -> Matrix:
+        vectors: Matrix | None = None
+        for places in batches(prepared, self._backbone, self._batch_size):
+            x = self._forward([prepared[place] for place in places])
+            if vectors is None:
+                vectors = np.empty((len(prepared), x.shape[1]), np.float32)
+            if x.shape[1] != vectors.shape[1]:
+                raise UsageError(
+                    f"pooling {self._recipe.pooling!r} gives {vectors.shape[1]} dimensions for one input and "
+                    f"{x.shape[1]} for another, of another shape; take a pooling that does not depend on the shape"
+                )
+            vectors[places] = x
+            if report is not None:
+                report(len(places))
+        assert vectors is not None
+        self.dim = vectors.shape[1]
+        return vectors
+
+    def _forward(self, batch: list[Any]) -> Matrix:
+        features = self._backbone.extract(batch, self._recipe.layers)
+        return self._pool([features[layer] for layer in self._recipe.layers])
+
+    def _pool(self, layers: Sequence[Features]) -> Matrix:
+        """float32 B x D of a batch's features, one entry a layer of the recipe."""
+        from embedsearch.pooling import average, pool
+
+        recipe = self._recipe
+        weights = recipe.layer_weights or (1.0,) * len(layers)
+        if recipe.combine == "mean":
+            layers, weights = [average(layers, weights)], (1.0,)
+        pooled: list[Matrix] = [pool(features, recipe.pooling, gem_p=recipe.gem_p).cpu().numpy() for features in layers]
+        if len(pooled) == 1:
+            return pooled[0]
+        return np.concatenate([l2_normalize(x) * np.float32(w) for x, w in zip(pooled, weights, strict=True)], axis=1)
+
+    def _width(self) -> int | None:
+        """Dimensions of a pooled vector, by pooling zeros; so a pooling that does not suit a layer is told now."""
+        blanks = [self._backbone.blank(layer) for layer in self._recipe.layers]
+        known = [blank for blank in blanks if blank is not None]
+        return self._pool(known).shape[1] if len(known) == len(blanks) else None

@@ -1,0 +1,42 @@
+"""A recipe with nothing left open."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedsearch.config import Recipe
+from embedsearch.errors import UsageError
+
+if TYPE_CHECKING:
+    from embedsearch.backbones import Backbone
+
+
+def resolve(recipe: Recipe, backbone: Backbone) -> Recipe:
+    """The recipe with everything that was left to the backbone written out, and aliases resolved."""
+    from embedsearch.backbones import AVERAGES
+
+    recipe.require_fitting(backbone.modality, backbone.name)
+    layers, combine = recipe.layers or (backbone.default_layer,), recipe.combine
+    averages = [layer for layer in layers if layer in AVERAGES]
+    if averages:
+        if len(layers) > 1:
+            raise UsageError(
+                f"layer {averages[0]!r} is an average of layers and stands alone, not with {len(layers) - 1} more"
+            )
+        layers, combine = AVERAGES[layers[0]], "mean"
+    return replace(
+        recipe,
+        modality=backbone.modality,
+        backbone=backbone.name,
+        # absolute, so that a query from another folder finds them
+        weights=str(Path(recipe.weights).absolute()) if Path(recipe.weights).exists() else recipe.weights,
+        weights_sha256=backbone.weights_sha256,
+        preprocess=backbone.preprocess,
+        layers=tuple(backbone.resolve_layer(layer) for layer in layers),
+        combine=combine if len(layers) > 1 else "concat",
+        size=backbone.size,
+        max_tokens=backbone.max_tokens,
+        overlap=None if recipe.long_texts == "cut" else backbone.overlap,
+    )
