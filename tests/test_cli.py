@@ -119,9 +119,9 @@ def test_a_sheet_shows_queries_and_hits(cli, photo_index, text_index, emoji, nam
 def test_layers(cli):
     code, out, err = cli("layers", "vgg16")
     lines = out.splitlines()
-    assert (code, err) == (0, "") and lines[0].split()[:3] == ["layer", "type", "output"]
+    assert (code, err) == (0, "") and lines[0].split()[:4] == ["layer", "aliases", "type", "output"]
     row = next(line for line in lines if line.split()[0] == "features.22")
-    assert "ReLU" in row and "512 x 28 x 28" in row and row.endswith("default")
+    assert "relu4_3, block4_conv3  ReLU" in row and "512 x 28 x 28" in row and row.endswith("default")
     data = json.loads(cli("layers", "minilm", "--json")[1])
     assert data["default"] == "encoder.layer.5"
     assert next(x for x in data["layers"] if x["name"] == "embeddings")["shape"] == [128, 384]
@@ -149,7 +149,7 @@ WRONG = [
     (["build"], 2, "Missing argument"),
     (["build", "nothing"], 1, "nothing does not exist"),
     (["build", "t.csv", "--text-column", "body"], 2, "no column 'body'; it has: id, text"),
-    (["build", "t.csv", "--pooling", "avg"], 2, "pooling 'avg' is not known; valid: cls, gem, max, mean"),
+    (["build", "t.csv", "--pooling", "avg"], 2, "pooling 'avg' is not known; valid: cls, crow, flatten, gem,"),
     (["build", "t.csv", "--batch-size", "many"], 2, "--batch-size 'many'"),
     (["build", "t.csv", "--nonsense"], 2, "No such option"),
     (["build", "t.csv", "--size", "x"], 2, "--size"),

@@ -21,7 +21,9 @@ def test_minilm_mean_pooled_is_sentence_transformers_encode(text_encoder):
     from sentence_transformers import SentenceTransformer
 
     theirs = SentenceTransformer(str(minilm_folder()), device="cpu").encode(TEXTS, normalize_embeddings=True)
-    np.testing.assert_allclose(text_encoder.encode(TEXTS), theirs, atol=1e-5)
+    np.testing.assert_allclose(text_encoder.encode(TEXTS[:-1]), theirs[:-1], atol=1e-5)
+    # which cuts what is longer than 256 tokens
+    np.testing.assert_allclose(es.Encoder("minilm", long_texts="cut").encode(TEXTS), theirs, atol=1e-5)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max", "gem", "cls"])

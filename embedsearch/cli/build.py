@@ -186,7 +186,8 @@ def _told(report: object, target: Path) -> list[str]:
     if report.up_to_date:
         lines = [f"{target} is up to date: {report.n_items:,} items"]
     else:
-        about = [f"{report.n_new:,} extracted now"]
+        inputs = "texts " if report.long_texts == "chunk" else ""
+        about = [f"{report.n_new:,} {inputs}extracted now"]
         about += [f"{report.n_known:,} stored before"] if report.n_known else []
         about += [f"{report.n_removed:,} removed, no longer in the source"] if report.n_removed else []
         lines = [f"{target} holds {report.n_items:,} items ({', '.join(about)})"]
