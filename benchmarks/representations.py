@@ -3,8 +3,8 @@
     python benchmarks/representations.py [--write docs/representations.md]
 
 The data and the measures of quality.py: emoji at 96 px, recall@1 of Google's drawings among Twitter's;
-Cranfield, nDCG@10. "w": whitened to 128 dimensions, fitted on the database alone. Every row is one
-es.Encoder, as a user would make it. Needs npm and the extra `pretrained`; takes about a quarter of an hour.
+Cranfield, nDCG@10. "w": whitened to 128 dimensions, fitted on the database alone. Needs npm and the extra
+`pretrained`; takes about half an hour on two cores.
 """
 
 from __future__ import annotations
@@ -23,14 +23,12 @@ from embedsearch.registry import POOLING
 
 sys.path.insert(0, str(Path(__file__).parent))
 from data import cranfield, emoji_folders
-from quality import SIZE, recall_at_1
+from quality import SIZE, WHITEN, emoji_table, recall_at_1
 
-WHITEN = 128
-LAYERS = ("relu4_2", "relu4_3")
-NOT_FOR_MAPS = ("cls", "mean-content")
+LAYERS = {"features.20": "relu4_2", "features.22": "relu4_3"}
+NOT_FOR_MAPS = ("cls", "mean-content", "flatten")
 TOGETHER: list[dict[str, Any]] = [
     {"layer": ["relu4_2", "relu4_3"]},
-    {"layer": ["relu4_2", "relu4_3"], "layer_weights": [2.0, 1.0]},
     {"layer": "relu4_2", "flip": True},
     {"layer": "relu4_2", "scales": [1, 0.7071, 1.4142]},
     {"layer": ["relu4_2", "relu4_3"], "scales": [1, 0.7071, 1.4142], "flip": True},
@@ -83,19 +81,20 @@ def main() -> None:
     lines = [
         "# What poolings, layers, views and windows change",
         "",
-        "Printed by `benchmarks/representations.py`. Which of them is best is a property of the data: these are drawings",
-        "and abstracts, and other pictures and texts order them otherwise.",
+        "Printed by `benchmarks/representations.py`. Which of them is best is a property of the data: these are",
+        "drawings and abstracts, and other pictures and texts order them otherwise.",
         "",
         f"## VGG16 on {len(emoji_folders()[1]):,} emoji",
         "",
         f'recall@1 at {SIZE} px, as in [quality.md](quality.md); "w": whitened to {WHITEN} dimensions.',
         "",
-        "| pooling | " + " | ".join(f"{layer} | {layer}, w | dimensions" for layer in LAYERS) + " |",
-        "|---|" + "---|" * (3 * len(LAYERS)),
+        "| pooling | " + " | ".join(f"{alias} | {alias}, w" for alias in LAYERS.values()) + " |",
+        "|---|" + "---|" * (2 * len(LAYERS)),
     ]
-    for pooling in [name for name in POOLING if name not in (*NOT_FOR_MAPS, "flatten")]:
-        scores = [emoji_score(layer=layer, pooling=pooling) for layer in LAYERS]
-        cells = [f"{raw:.3f} | {whitened:.3f} | {dim:,}" for raw, whitened, dim in scores]
+    poolings = [name for name in POOLING if name not in NOT_FOR_MAPS]
+    table, _ = emoji_table(list(LAYERS), poolings)
+    for pooling in poolings:
+        cells = [f"{table[layer, column]:.3f}" for layer in LAYERS for column in (pooling, f"{pooling}, w")]
         lines.append(f"| {pooling} | {' | '.join(cells)} |")
         print(lines[-1], flush=True)
     lines += ["", "With pooling gem-grid3x3:", "", "| encoder | recall@1 | w | dimensions |", "|---|---|---|---|"]

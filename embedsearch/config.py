@@ -30,7 +30,8 @@ class Recipe:
 
     backbone: a registered name, module:FILE:FACTORY, keras:PATH, or memory:NAME of what was given in
     Python. weights: as the user named them; weights_sha256: of the file(s) they came from or of their
-    values, which is what counts. preprocess: how items become the input of a network that does not tell
+    values, which is what counts. code_sha256: of the files of code that backbone and preprocess name.
+    preprocess: how items become the input of a network that does not tell
     (a mode, or a name of code). layers: dotted module names, after aliases are resolved.
     combine: of several layers, "concat" takes each one's pooled and L2-normalised vector times its
     weight in layer_weights (default 1), one after the other; "mean" the weighted mean of their
@@ -47,6 +48,7 @@ class Recipe:
     backbone: str | None = None
     weights: str = "auto"
     weights_sha256: str | None = None
+    code_sha256: str | None = None
     preprocess: str | None = None
     layers: tuple[str, ...] = ()
     layer_weights: tuple[float, ...] = ()

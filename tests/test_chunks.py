@@ -1,6 +1,7 @@
 """Windows of long texts as items of their own."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def test_every_window_is_an_item_with_its_place_in_the_text(index, table):
         np.testing.assert_allclose(index.vectors([item_id])[0], whole.encode_one(part), atol=1e-5)
     spans = [index.item(f"a#{n}").metadata for n in range(1, 5)]
     assert spans[0]["chunk_start"] == 0 and spans[-1]["chunk_end"] == len(texts["a"])
-    assert all(left["chunk_end"] > right["chunk_start"] for left, right in zip(spans, spans[1:], strict=False))
+    assert all(left["chunk_end"] > right["chunk_start"] for left, right in pairwise(spans))
     assert {span["year"] for span in spans} == {2000}
     about = index.info()
     assert about["n_truncated"] == 2 and about["recipe"]["long_texts"] == "chunk"

@@ -44,9 +44,9 @@ class Backbone(ABC):
     name: as it goes into the manifest. modality: what it reads. size: pixels of the square input;
     None where pictures are given whole to a preprocess of the user's own, and for what is no picture.
     max_tokens, overlap: of the windows of a text. preprocess: the name under which it can be found
-    again. max_length: the `length` of a usual item. weights_sha256: of the file(s) the weights came
-    from, or of the weights themselves. weights_origin: where they were, for people. default_layer:
-    taken when none is named.
+    again. max_length: the `length` of a usual item. code_sha256: of code of the user's own.
+    weights_sha256: of the file(s) the weights came from, or of the weights themselves.
+    weights_origin: where they were, for people. default_layer: taken when none is named.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Backbone(ABC):
     overlap: int | None = None
     preprocess: str | None = None
     max_length: int = 1
+    code_sha256: str | None = None
     weights_sha256: str
     weights_origin: str
     default_layer: str

@@ -52,9 +52,9 @@ def signature(inputs: Inputs) -> Hashable:
     return tuple((name, tuple(tensor.shape), tensor.dtype) for name, tensor in parts)
 
 
-def stack(items: Sequence[Inputs]) -> Inputs:
+def stack(items: Sequence[Inputs], batch_axis: int = 0) -> Inputs:
     """Items of one signature as a batch."""
-    return combine(items, lambda parts: torch.stack(list(parts)))
+    return combine(items, lambda parts: torch.stack(list(parts), min(batch_axis, parts[0].ndim)))
 
 
 def combine(items: Sequence[Inputs], join: Callable[[Sequence[torch.Tensor]], torch.Tensor]) -> Inputs:

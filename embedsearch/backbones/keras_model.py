@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from embedsearch.backbones.base import BackboneOptions
+from embedsearch.backbones.calls import Calls
 from embedsearch.backbones.items import combine, stack
 from embedsearch.backbones.keras_file import import_keras, load_keras_model
 from embedsearch.backbones.module import ModuleBackbone
@@ -113,11 +114,11 @@ class KerasBackbone(ModuleBackbone):
         args = inputs.args if len(inputs.args) == 1 else (list(inputs.args),)
         return Inputs(args, {"training": False})
 
-    def _calls(self, item: Inputs, layers: Collection[str]) -> Mapping[str, int] | None:
+    def _calls(self, item: Inputs, layers: Collection[str]) -> Calls | None:
         counts: Counter[str] = Counter()
         _count(self._module, "", 1, counts)
         counts[self._root()] = 1
-        return counts if all(layer in counts for layer in layers) else None
+        return {name: [True] * n for name, n in counts.items()} if all(layer in counts for layer in layers) else None
 
     def _channels_last(self, module: nn.Module) -> bool:
         return self._data_format(module) == "channels_last"

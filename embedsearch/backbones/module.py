@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from embedsearch.backbones.base import Backbone, BackboneOptions, open_device
-from embedsearch.backbones.calls import CallCounts
+from embedsearch.backbones.calls import CallCounts, Calls
 from embedsearch.backbones.items import as_inputs, signature, stack
 from embedsearch.backbones.module_state import (
     absent_tensors,
@@ -24,12 +24,21 @@ from embedsearch.backbones.outputs import as_features, batch_axis_first
 from embedsearch.backbones.preprocess import Preprocess, open_preprocess
 from embedsearch.backbones.probe import PROBE_BATCH, probe
 from embedsearch.backbones.tap import Inputs, not_reached, run_through, run_to
-from embedsearch.backbones.user_code import SCHEME, absolute, code_name, importing_for, load_code
+from embedsearch.backbones.user_code import SCHEME, absolute, code_name, code_sha256, importing_for, load_code
 from embedsearch.backbones.weights import check_sha256, read_weights
 from embedsearch.errors import CodeError, UsageError, WeightsError, unknown
 from embedsearch.types import Features, LayerInfo, Modality
 
 _SIDE = 224  # pixels, for pictures where no size is named
+_NOT_OF_ITEMS = "whose rows are not those of the items; take a layer whose first axis is the batch"
+# layers that give B x C x places; of what others give, B x T x C, the middle axis is taken for the places
+_PLACES_LAST = tuple(
+    getattr(nn, f"{kind}1d")
+    for kind in (
+        "Conv", "ConvTranspose", "BatchNorm", "InstanceNorm", "MaxPool", "AvgPool",
+        "AdaptiveMaxPool", "AdaptiveAvgPool",
+    )
+)  # fmt: skip
 
 
 class ModuleBackbone(Backbone):
@@ -87,6 +96,7 @@ class ModuleBackbone(Backbone):
         self._preprocess = self._open_preprocess(options, preprocess)
         # what a factory gives comes with it again; what somebody chose must be named
         self.preprocess = self._preprocess.name if options.preprocess is not None or preprocess is None else None
+        self.code_sha256 = code_sha256([name, self.preprocess])
         if self._preprocess.fits_size:
             self.size = options.size or self._usual_size()
         elif options.size is not None:
@@ -97,7 +107,9 @@ class ModuleBackbone(Backbone):
         self._precision = options.precision
         self.weights_sha256, self.weights_origin = self._sha256(), origin
         check_sha256(self.weights_sha256, options.expect_sha256, origin)
-        self._counts = CallCounts(module, self._named)
+        # a recurrent or attention layer that is itself the network, and reads its batch second
+        self._batch_axis = 1 if getattr(module, "batch_first", True) is False else 0
+        self._counts = CallCounts(module, self._named, self._batch_axis)
 
     def _names(self, module: nn.Module) -> dict[str, nn.Module]:
         """Layers by the names they are asked for; the first one is the network itself."""
@@ -168,25 +180,27 @@ class ModuleBackbone(Backbone):
             }
 
     def _collate(self, batch: Sequence[Inputs]) -> Inputs:
-        return stack(batch)
+        return stack(batch, self._batch_axis)
 
-    def _calls(self, item: Inputs, layers: Collection[str]) -> Mapping[str, int] | None:
-        """How often a pass over items like this one calls each layer; None where that cannot be told
-        beforehand for all of `layers`."""
+    def _calls(self, item: Inputs, layers: Collection[str]) -> Calls | None:
+        """How a pass over items like this one calls each layer; None where that cannot be told beforehand
+        for all of `layers`."""
         return self._counts.of(item)
 
     def _run(self, inputs: Inputs, item: Inputs, modules: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
-        counts = self._calls(item, {layer.partition("@")[0] for layer in modules})
-        if counts is None:  # its forward pass looks at numbers, so the whole of it has to run to count calls
+        calls = self._calls(item, {layer.partition("@")[0] for layer in modules})
+        if calls is None:  # its forward pass looks at numbers, so the whole of it has to run to count calls
             every = run_through(self._module, inputs, modules)
             return {layer: _chosen(layer, outputs) for layer, outputs in every.items()}
         wanted = {}
         for layer in modules:
             bare, _, call = layer.partition("@")
-            n_calls = counts.get(bare, 0)
-            wanted[layer] = int(call) if call else n_calls
-            if not 1 <= wanted[layer] <= n_calls:
-                raise _no_such_call(layer, n_calls)
+            known = calls.get(bare, ())
+            wanted[layer] = int(call) if call else len(known)
+            if not 1 <= wanted[layer] <= len(known):
+                raise _no_such_call(layer, len(known))
+            if not known[wanted[layer] - 1]:
+                raise UsageError(f"layer {layer!r} gives an answer {_NOT_OF_ITEMS}")
         return run_to(self._module, inputs, modules, wanted)
 
     def _features(self, layer: str, output: torch.Tensor, module: nn.Module, inputs: Inputs, n: int) -> Features:
@@ -195,8 +209,10 @@ class ModuleBackbone(Backbone):
         output = batch_axis_first(output, module)
         if output.shape[:1] != (n,):
             raise UsageError(
-                f"layer {layer!r} gives {tuple(output.shape)} for {n} items; take one whose first axis is the batch"
+                f"layer {layer!r} gives {tuple(output.shape)} for {n} items, an answer {_NOT_OF_ITEMS}"
             )
+        if output.ndim == 3 and isinstance(module, _PLACES_LAST):
+            output = output.transpose(1, 2)
         mask = inputs.kwargs.get("attention_mask")
         return as_features(
             output, layer, channels_last=self._channels_last(module), mask=None if mask is None else mask.bool()

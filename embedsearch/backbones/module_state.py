@@ -31,7 +31,7 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
 
     The flags are set, `eval()` is not called: modules that override it may do more than set a flag.
     """
-    before = [(part, part.training) for part in module.modules() if part.training]
+    before = [(part, part.training) for part in module.modules()]
     try:
         for part, _ in before:
             part.training = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -37,12 +38,15 @@ def run_to(
     outputs: dict[str, torch.Tensor] = {}
     handles = []
     waiting = dict(wanted)
+    thread = get_ident()  # the same layer may be running in another one, for somebody else
 
     def tap(name: str) -> Any:
         n_calls = 0
 
         def hook(_module: nn.Module, _args: Any, output: Any) -> None:
             nonlocal n_calls
+            if get_ident() != thread:
+                return
             n_calls += 1
             if n_calls != wanted[name]:
                 return
@@ -73,10 +77,12 @@ def run_through(module: nn.Module, inputs: Inputs, layers: Mapping[str, nn.Modul
     """
     outputs: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
     handles = []
+    thread = get_ident()
 
     def tap(name: str) -> Any:
         def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-            outputs[name].append(first_tensor(output).clone())
+            if get_ident() == thread:
+                outputs[name].append(first_tensor(output).clone())
 
         return hook
 

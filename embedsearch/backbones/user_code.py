@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -42,6 +43,24 @@ def absolute(reference: str) -> str:
     """The same reference with the path of a file made absolute, so that it is found from another folder."""
     place, name = _parts(reference)
     return f"{SCHEME}{Path(place).expanduser().absolute()}:{name}" if place.endswith(".py") else reference
+
+
+def code_sha256(references: Iterable[str | None]) -> str | None:
+    """The sha256 of the files that the references among `references` name (not of what those import);
+    None when there is no such file."""
+    digest = hashlib.sha256()
+    found = False
+    for reference in references:
+        if reference is None or not reference.startswith(SCHEME):
+            continue
+        place, _ = _parts(reference)
+        if not place.endswith(".py"):
+            spec = importlib.util.find_spec(place) if place in sys.modules else None
+            place = str(spec.origin) if spec is not None else ""
+        if Path(place).is_file():
+            digest.update(Path(place).read_bytes())
+            found = True
+    return digest.hexdigest() if found else None
 
 
 def code_name(thing: Any) -> str:

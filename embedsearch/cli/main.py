@@ -27,6 +27,7 @@ def run(args: list[str] | None = None) -> NoReturn:
     arguments = sys.argv[1:] if args is None else args
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"] or ["--help"]
+    warnings.showwarning = _show_warning
     warnings.filterwarnings("ignore", module="PIL")  # oddities of single files; what matters is in skipped.jsonl
     for name in _COMMANDS:
         import_module(f"embedsearch.cli.{name}")
@@ -53,6 +54,10 @@ def run(args: list[str] | None = None) -> NoReturn:
             raise
         code = _told(f"error: {type(error).__name__}: {_one_line(error)} (run with --debug for the traceback)", FAILED)
     sys.exit(code or DONE)
+
+
+def _show_warning(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
+    sys.stderr.write(f"warning: {_one_line(str(message))}\n")
 
 
 def _told(message: str, code: int) -> int:

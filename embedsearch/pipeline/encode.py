@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -163,6 +164,12 @@ class Encoder:
             expect_sha256=recipe.weights_sha256,
         )
         self.recipe = resolve(recipe, self._backbone)
+        if recipe.code_sha256 not in (None, self.recipe.code_sha256):
+            warnings.warn(
+                f"the code of {self.recipe.backbone} is not what it was when the index was built; if it computes "
+                "something else now, answers are wrong: build the index anew",
+                stacklevel=4,
+            )
         for scale in self.recipe.scales:
             if scale != 1:
                 self._backbone.check_size(view_size(int(self.recipe.size or 0), scale))

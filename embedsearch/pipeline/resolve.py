@@ -33,6 +33,7 @@ def resolve(recipe: Recipe, backbone: Backbone) -> Recipe:
         # absolute, so that a query from another folder finds them
         weights=str(Path(recipe.weights).absolute()) if Path(recipe.weights).exists() else recipe.weights,
         weights_sha256=backbone.weights_sha256,
+        code_sha256=backbone.code_sha256,
         preprocess=backbone.preprocess,
         layers=tuple(backbone.resolve_layer(layer) for layer in layers),
         combine=combine if len(layers) > 1 else "concat",
