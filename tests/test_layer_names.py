@@ -204,3 +204,29 @@ def test_layers_that_do_not_go_together_are_told_before_anything_is_read(options
 def test_averages_stand_alone():
     with pytest.raises(UsageError, match="stands alone"):
         es.Encoder("minilm", layer=["last-4-avg", "hidden.0"])
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"), [("vgg16", ["conv2_1", "relu3_3", "pool4"]), ("resnet18", ["conv2_x", "conv4_block2_out"])]
+)
+def test_several_layers_of_one_pass_are_a_cut_by_torch_fx(name, layers, tmp_path, rng):
+    from networks import pixels
+    from safetensors.torch import save_file
+    from torchvision.models import get_model
+    from torchvision.models.feature_extraction import create_feature_extractor
+    from torchvision.transforms.functional import normalize
+
+    torch.manual_seed(0)
+    plain = get_model(name, weights=None).eval()
+    save_file(plain.state_dict(), tmp_path / "w.safetensors")
+    for part in plain.modules():  # an in-place ReLU would write into what fx hands out of the layer before it
+        part.inplace = False
+    backbone = open_backbone(name, weights=str(tmp_path / "w.safetensors"), size=64)
+    images = pixels(rng, 2, 64)
+    resolved = [backbone.resolve_layer(layer) for layer in layers]
+    x = torch.stack([torch.from_numpy(image).permute(2, 0, 1) / 255 for image in images])
+    with torch.no_grad():
+        cut = create_feature_extractor(plain, resolved)(normalize(x, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    found = backbone.extract(images, resolved)
+    for layer in resolved:
+        close(found[layer].values, cut[layer].flatten(2).transpose(1, 2))

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 import embedsearch as es
@@ -66,3 +68,19 @@ def test_what_does_not_go_together_is_told(backbone, options, message):
 def test_a_pooling_that_depends_on_the_size_is_refused_with_scales(emoji):
     with pytest.raises(UsageError, match="does not depend on the size"):
         es.Encoder("vgg16", pooling="flatten", scales=[1, 2], **VGG).encode(emoji["google"][:1])
+
+
+@settings(max_examples=8)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=6), st.integers(1, 4))
+def test_order_batch_size_and_neighbours_change_nothing(numbers, batch_size):
+    alone = [_small.encode_one(_picture(number)) for number in numbers]
+    _small._network._batch_size = batch_size
+    np.testing.assert_allclose(_small.encode([_picture(number) for number in numbers]), alone, atol=1e-5)
+
+
+def _picture(number):
+    """Of any shape; the encoder crops it."""
+    return np.random.default_rng(number).integers(0, 256, (50 + 7 * number, 64, 3), dtype=np.uint8)
+
+
+_small = es.Encoder("vgg16", weights="packaged", size=48, layer=["relu2_2", "relu3_1"], pooling="rmac", flip=True)

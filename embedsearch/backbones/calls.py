@@ -49,19 +49,52 @@ class CallCounts:
             parts = {
                 name: clone if part is self._module else clone.get_submodule(name) for name, part in self._named.items()
             }
+            mixing = self._mixing(clone, parts, item)
             for name, part in parts.items():
                 calls[name] = []
                 part.register_forward_hook(_noting(calls[name], part))
-            infos = probe(clone, combine([item], self._blank_batch), parts)
+            infos = probe(clone, self._blank(item, PROBE_BATCH), parts)
         except Exception:  # whatever it is, the real pass will tell it better
             return None
         self.infos = {info.name: info for info in infos}
+        if mixing is not None:
+            raise UsageError(
+                f"layer {mixing!r} takes its batch second (batch_first=False) and is given the items first, so it "
+                "would mix them; build it with batch_first=True, or turn the axes around in a module around it"
+            )
         return calls
 
-    def _blank_batch(self, parts: Sequence[torch.Tensor]) -> torch.Tensor:
-        shape = list(parts[0].shape)
-        shape.insert(self._batch_axis, PROBE_BATCH)
-        return torch.empty(shape, dtype=parts[0].dtype, device="meta")
+    def _mixing(self, clone: nn.Module, parts: Mapping[str, nn.Module], item: Inputs) -> str | None:
+        """The layer that takes the batch for a sequence: its first axis grows with the batch."""
+        read: list[tuple[str, torch.Size]] = []
+        for name, part in parts.items():
+            if getattr(part, "batch_first", True) is False:
+                part.register_forward_pre_hook(_noting_input(read, name))
+        lengths = []
+        for n in (PROBE_BATCH, PROBE_BATCH + 1) if any(part._forward_pre_hooks for part in parts.values()) else ():
+            read.clear()
+            inputs = self._blank(item, n)
+            with torch.no_grad():
+                clone(*inputs.args, **inputs.kwargs)
+            lengths.append([(name, shape[0] - n, shape[1]) for name, shape in read])
+        same = [a for a, b in zip(*lengths, strict=False) if a == b and a[1] == 0] if lengths else []
+        return same[0][0] if same else None
+
+    def _blank(self, item: Inputs, n: int) -> Inputs:
+        def blank(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+            shape = list(parts[0].shape)
+            shape.insert(self._batch_axis, n)
+            return torch.empty(shape, dtype=parts[0].dtype, device="meta")
+
+        return combine([item], blank)
+
+
+def _noting_input(read: list[tuple[str, torch.Size]], name: str) -> Any:
+    def hook(_module: nn.Module, args: Any) -> None:
+        if args and isinstance(args[0], torch.Tensor) and args[0].ndim == 3:
+            read.append((name, args[0].shape))
+
+    return hook
 
 
 def _noting(calls: list[bool], part: nn.Module) -> Any:

@@ -35,11 +35,14 @@ def as_tensor(part: Any) -> torch.Tensor:
     if isinstance(part, torch.Tensor):
         return part.detach()
     try:
+        if isinstance(part, list) and any(isinstance(entry, torch.Tensor) for entry in part):
+            return torch.stack([as_tensor(entry) for entry in part])
         array = np.asarray(part)
         if array.dtype == object or array.dtype.kind not in "biufc":
             raise TypeError(f"{type(part).__name__} of {array.dtype}")
-        return torch.as_tensor(np.ascontiguousarray(array) if array.ndim else array)
-    except (TypeError, ValueError) as error:
+        # torch takes no foreign byte order, no negative steps, and what is read only with a warning
+        return torch.as_tensor(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ItemError(
             f"an array or tensor of the network's own input shape is needed, not {type(part).__name__}; "
             "give preprocess= that makes one, or modality='image' for pictures"

@@ -20,8 +20,8 @@ def import_keras() -> Any:
 
     Raises MissingExtraError when keras is not installed, UsageError when it runs on another backend.
     """
-    if "keras" not in sys.modules:
-        os.environ.setdefault("KERAS_BACKEND", "torch")
+    if "keras" not in sys.modules and not os.environ.get("KERAS_BACKEND"):
+        os.environ["KERAS_BACKEND"] = "torch"
     try:
         keras = import_module("keras")
     except ImportError as error:

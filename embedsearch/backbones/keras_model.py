@@ -50,10 +50,12 @@ class KerasBackbone(ModuleBackbone):
         self._setup(f"{SCHEME}{path}", model, options, None, origin)
 
     def _names(self, module: nn.Module) -> dict[str, nn.Module]:
+        import_keras()  # a model in memory may be of another backend
         model: Any = module
         if not model.built:
             raise UsageError(f"the model {model.name!r} has no weights yet; call it once on a batch, or build it")
         named = dict(_walk(model, ""))
+        self._formats = {layer.data_format for layer in named.values() if _works_on_maps(layer)}
         own = Counter(name.rpartition(".")[2] for name in named)
         self._short = {
             name.rpartition(".")[2]: name for name in named if "." in name and own[name.rpartition(".")[2]] == 1
@@ -89,10 +91,9 @@ class KerasBackbone(ModuleBackbone):
         zeros = self._zeros(side)
         if zeros is None:
             return self.layers()
-        layers = {name: part for name, part in self._named.items() if type(part).__name__ != "InputLayer"}
         with evaluation_mode(self._module), torch.no_grad():
             inputs = self._called_with(combine([zeros] * PROBE_BATCH, lambda parts: torch.stack(list(parts))))
-            return probe(self._module, inputs, layers)
+            return probe(self._module, inputs, self._named)
 
     def resolve_layer(self, name: str) -> str:
         bare, at, call = name.partition("@")
@@ -115,16 +116,24 @@ class KerasBackbone(ModuleBackbone):
         return Inputs(args, {"training": False})
 
     def _calls(self, item: Inputs, layers: Collection[str]) -> Calls | None:
-        counts: Counter[str] = Counter()
-        _count(self._module, "", 1, counts)
-        counts[self._root()] = 1
-        return {name: [True] * n for name, n in counts.items()} if all(layer in counts for layer in layers) else None
+        # by layer, for one may stand in several models; None for what is called by code that Keras does not know
+        counts: dict[int, int | None] = {}
+        _count(self._module, 1, counts)
+        counts[id(self._module)] = 1
+        known = {name: counts.get(id(part)) for name, part in self._named.items()}
+        calls = {name: [True] * n for name, n in known.items() if n is not None}
+        return calls if all(layer in calls for layer in layers) else None
 
     def _channels_last(self, module: nn.Module) -> bool:
         return self._data_format(module) == "channels_last"
 
+    def _places_last(self, module: nn.Module) -> bool:
+        return getattr(module, "data_format", None) == "channels_first"
+
     def _data_format(self, layer: Any) -> str:
-        return getattr(layer, "data_format", None) or str(import_keras().config.image_data_format())
+        """Its own; of a layer that has none, that of the convolutions around it."""
+        around = next(iter(self._formats)) if len(self._formats) == 1 else import_keras().config.image_data_format()
+        return getattr(layer, "data_format", None) or str(around)
 
     def blank(self, layer: str) -> Features | None:
         if self.modality is not Modality.TENSOR:
@@ -147,6 +156,9 @@ class KerasBackbone(ModuleBackbone):
         zeros = [
             torch.zeros(shape, dtype=dtype, device=self._device) for shape, dtype in zip(shapes, dtypes, strict=True)
         ]
+        if isinstance(getattr(model, "input", None), dict):
+            places = {id(tensor): zero for tensor, zero in zip(tensors, zeros, strict=True)}
+            return Inputs(kwargs={name: places[id(tensor)] for name, tensor in model.input.items()})
         return Inputs(tuple(zeros))
 
 
@@ -159,21 +171,26 @@ def _walk(model: Any, prefix: str) -> list[tuple[str, nn.Module]]:
 
 
 def _inner(layer: Any) -> list[Any]:
-    """The layers directly inside a model or a layer made of layers."""
+    """The layers directly inside a model or a layer made of layers; placeholders of inputs are none."""
     if hasattr(layer, "layers"):
-        return list(layer.layers)
+        return [part for part in layer.layers if type(part).__name__ != "InputLayer"]
     return list(layer._flatten_layers(include_self=False, recursive=False))
 
 
-def _count(model: Any, prefix: str, times: int, counts: Counter[str]) -> None:
+def _works_on_maps(layer: Any) -> bool:
+    return hasattr(layer, "data_format") and (hasattr(layer, "kernel_size") or hasattr(layer, "pool_size"))
+
+
+def _count(model: Any, times: int, counts: dict[int, int | None]) -> None:
     """Adds how often a pass calls each layer of a model whose graph Keras knows."""
     functional = getattr(model, "_functional", None) or model  # that of a Sequential
     nodes = getattr(functional, "_nodes_by_depth", None)
-    if nodes is None:
+    if nodes is None or not type(model).call.__module__.startswith("keras."):
+        counts.update({id(layer): None for _, layer in _walk(model, "")})
         return
-    own = Counter(node.operation.name for depth in nodes.values() for node in depth)
-    for layer in model.layers:
-        n_calls = times * own[layer.name]
-        if n_calls and type(layer).__name__ != "InputLayer":
-            counts[prefix + layer.name] += n_calls
-            _count(layer, f"{prefix}{layer.name}.", n_calls, counts)
+    own = Counter(id(node.operation) for depth in nodes.values() for node in depth)
+    for layer in _inner(model):
+        n_calls, before = times * own[id(layer)], counts.get(id(layer), 0)
+        if n_calls:
+            counts[id(layer)] = None if before is None else before + n_calls
+            _count(layer, n_calls, counts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import nn
@@ -12,18 +12,18 @@ from embedsearch.backbones.base import Backbone, BackboneOptions, open_device
 from embedsearch.backbones.calls import CallCounts, Calls
 from embedsearch.backbones.items import as_inputs, signature, stack
 from embedsearch.backbones.module_state import (
-    absent_tensors,
+    alone_with,
     evaluation_mode,
     forget,
-    lock_of,
     out_of_reach,
     reach_told,
+    tensors_of,
     tensors_sha256,
 )
 from embedsearch.backbones.outputs import as_features, batch_axis_first
 from embedsearch.backbones.preprocess import Preprocess, open_preprocess
 from embedsearch.backbones.probe import PROBE_BATCH, probe
-from embedsearch.backbones.tap import Inputs, not_reached, run_through, run_to
+from embedsearch.backbones.tap import Inputs, no_such_call, run_through, run_to
 from embedsearch.backbones.user_code import SCHEME, absolute, code_name, code_sha256, importing_for, load_code
 from embedsearch.backbones.weights import check_sha256, read_weights
 from embedsearch.errors import CodeError, UsageError, WeightsError, unknown
@@ -60,12 +60,15 @@ class ModuleBackbone(Backbone):
             raise CodeError(
                 f"{name} gives {type(module).__name__}; it must give a torch.nn.Module, or one and a preprocess"
             )
+        if not (preprocess is None or callable(preprocess) or isinstance(preprocess, str)):
+            raise CodeError(f"{name} gives {type(preprocess).__name__} as its preprocess; it must be a function")
         origin = "those its code gives it"
         if options.weights != "auto":
             weights = read_weights_of(options.weights)
             load_into(module, weights.state, weights.origin)
             origin = weights.origin
-        module.to(open_device(options.device)) if not absent_tensors(module) else None
+        device, move = open_device(options.device), cast("Any", module._apply)
+        move(lambda tensor: tensor if tensor.is_meta else tensor.to(device))
         self._setup(absolute(name), module, options, preprocess, origin)
 
     @classmethod
@@ -128,7 +131,7 @@ class ModuleBackbone(Backbone):
         return _SIDE
 
     def _sha256(self) -> str:
-        return tensors_sha256({name: t for name, t in self._module.state_dict().items() if not t.is_meta})
+        return tensors_sha256({name: t for name, t in tensors_of(self._module).items() if not t.is_meta})
 
     @classmethod
     def describe(cls, name: str, *, weights: str, size: int | None) -> tuple[list[LayerInfo], str]:
@@ -166,7 +169,7 @@ class ModuleBackbone(Backbone):
         inputs = self._collate(batch)
         modules = {layer: self._named[layer.partition("@")[0]] for layer in layers}
         with (
-            lock_of(self._module),
+            alone_with(self._module),
             evaluation_mode(self._module),
             # not inference_mode: what a module caches in its forward pass must serve its training later
             torch.no_grad(),
@@ -189,6 +192,8 @@ class ModuleBackbone(Backbone):
 
     def _run(self, inputs: Inputs, item: Inputs, modules: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
         calls = self._calls(item, {layer.partition("@")[0] for layer in modules})
+        if calls is None and all("@" in layer for layer in modules):
+            return run_to(self._module, inputs, modules, {layer: int(layer.partition("@")[2]) for layer in modules})
         if calls is None:  # its forward pass looks at numbers, so the whole of it has to run to count calls
             every = run_through(self._module, inputs, modules)
             return {layer: _chosen(layer, outputs) for layer, outputs in every.items()}
@@ -198,7 +203,7 @@ class ModuleBackbone(Backbone):
             known = calls.get(bare, ())
             wanted[layer] = int(call) if call else len(known)
             if not 1 <= wanted[layer] <= len(known):
-                raise _no_such_call(layer, len(known))
+                raise no_such_call(layer, len(known))
             if not known[wanted[layer] - 1]:
                 raise UsageError(f"layer {layer!r} gives an answer {_NOT_OF_ITEMS}")
         return run_to(self._module, inputs, modules, wanted)
@@ -208,10 +213,8 @@ class ModuleBackbone(Backbone):
             raise out_of_reach(self._module, self.weights_origin, layer)
         output = batch_axis_first(output, module)
         if output.shape[:1] != (n,):
-            raise UsageError(
-                f"layer {layer!r} gives {tuple(output.shape)} for {n} items, an answer {_NOT_OF_ITEMS}"
-            )
-        if output.ndim == 3 and isinstance(module, _PLACES_LAST):
+            raise UsageError(f"layer {layer!r} gives {tuple(output.shape)} for {n} items, an answer {_NOT_OF_ITEMS}")
+        if output.ndim == 3 and self._places_last(module):
             output = output.transpose(1, 2)
         mask = inputs.kwargs.get("attention_mask")
         return as_features(
@@ -220,6 +223,9 @@ class ModuleBackbone(Backbone):
 
     def _channels_last(self, module: nn.Module) -> bool:
         return isinstance(module, nn.Linear | nn.LayerNorm | nn.Embedding)
+
+    def _places_last(self, module: nn.Module) -> bool:
+        return isinstance(module, _PLACES_LAST)
 
     def blank(self, layer: str) -> Features | None:
         example = self._preprocess.example(self.size)
@@ -243,7 +249,7 @@ def read_weights_of(weights: str) -> Any:
 def load_into(module: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> None:
     """Copies weights into a module that is ours; what they lack is taken away, so that no random number
     is ever part of a vector. Raises WeightsError when nothing fits."""
-    own = module.state_dict()
+    own = tensors_of(module)
     fitting = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
     if not fitting:
         raise WeightsError(
@@ -251,7 +257,10 @@ def load_into(module: nn.Module, state: Mapping[str, torch.Tensor], origin: str)
             f"they hold e.g. {next(iter(state), 'nothing')!r}"
         )
     module.load_state_dict(fitting, strict=False)
-    forget(module, own.keys() - fitting.keys())
+    # a tied tensor is stored once in a file, and loaded under all of its names; a counter is no weight
+    loaded = {own[name].data_ptr() for name in fitting}
+    missing = [name for name, tensor in own.items() if name not in fitting and tensor.data_ptr() not in loaded]
+    forget(module, [name for name in missing if not name.endswith("num_batches_tracked")])
 
 
 def _made(factory: Any, name: str) -> Any:
@@ -259,7 +268,7 @@ def _made(factory: Any, name: str) -> Any:
         raise CodeError(f"{name} is {type(factory).__name__}; it must be a function that makes the network")
     try:
         return factory()
-    except Exception as error:  # anything may go wrong in code that is not ours
+    except (Exception, SystemExit) as error:  # anything may go wrong in code that is not ours
         raise CodeError(f"{name} fails: {type(error).__name__}: {error}") from error
 
 
@@ -267,15 +276,8 @@ def _chosen(layer: str, outputs: list[torch.Tensor]) -> torch.Tensor:
     call = layer.partition("@")[2]
     number = int(call) if call else len(outputs)
     if not 1 <= number <= len(outputs):
-        raise _no_such_call(layer, len(outputs))
+        raise no_such_call(layer, len(outputs))
     return outputs[number - 1]
-
-
-def _no_such_call(layer: str, n_calls: int) -> UsageError:
-    bare, at, call = layer.partition("@")
-    if n_calls == 0 or not at:
-        return not_reached(bare)
-    return UsageError(f"layer {bare!r} is called {n_calls} times in a pass; @{call} is not valid, use @1 to @{n_calls}")
 
 
 def _unseen(name: str, part: nn.Module) -> LayerInfo:

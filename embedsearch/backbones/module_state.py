@@ -6,23 +6,32 @@ import copy
 import hashlib
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
 
-from embedsearch.errors import WeightsError
+from embedsearch.backbones.outputs import tensors_in
+from embedsearch.errors import UsageError, WeightsError
 
-_locks: WeakKeyDictionary[nn.Module, threading.Lock] = WeakKeyDictionary()
+_locks: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
 _locks_guard = threading.Lock()
 
 
-def lock_of(module: nn.Module) -> threading.Lock:
-    """The one lock of a module: its hooks and flags are shared by everybody who runs it."""
+@contextmanager
+def alone_with(module: nn.Module) -> Iterator[None]:
+    """No other thread is in such a block with the same module, or with one that shares a part of it: hooks
+    and flags are shared by everybody who runs it."""
     with _locks_guard:
-        return _locks.setdefault(module, threading.Lock())
+        locks = {id(part): _locks.setdefault(part, threading.RLock()) for part in module.modules()}
+    with ExitStack() as stack:
+        for key in sorted(locks):  # all in one order, so that no two threads wait for one another
+            stack.enter_context(locks[key])
+        yield
 
 
 @contextmanager
@@ -60,14 +69,25 @@ def meta_copy(module: nn.Module) -> nn.Module:
 
 
 def forget(module: nn.Module, names: Iterable[str]) -> None:
-    """Takes away the parameters of these names, which hold no weights of anybody's, so that reaching one
-    is an error and no random number becomes part of a vector."""
+    """Takes away the parameters and buffers of these names, which hold no weights of anybody's, so that
+    reaching one is an error and no random number becomes part of a vector."""
     for name in names:
         owner, _, leaf = name.rpartition(".")
-        parameters = module.get_submodule(owner)._parameters
-        parameter = parameters.get(leaf)
+        part = module.get_submodule(owner)
+        parameter, buffer = part._parameters.get(leaf), part._buffers.get(leaf)
         if parameter is not None:
-            parameters[leaf] = nn.Parameter(parameter.to("meta"), requires_grad=False)
+            part._parameters[leaf] = nn.Parameter(parameter.to("meta"), requires_grad=False)
+        elif buffer is not None:
+            part._buffers[leaf] = buffer.to("meta")
+
+
+def tensors_of(module: nn.Module) -> dict[str, torch.Tensor]:
+    """The state of a module, without what is no tensor. Raises UsageError when it has no weights yet."""
+    state = {name: value for name, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
+    lazy = [name for name, value in state.items() if is_lazy(value)]
+    if lazy:
+        raise UsageError(f"{lazy[0]!r} of the network has no shape yet (a lazy layer); run it once on a batch")
+    return state
 
 
 def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -89,13 +109,32 @@ def absent_tensors(module: nn.Module) -> list[str]:
 
 @contextmanager
 def reach_told(module: nn.Module, origin: str, layer: str) -> Iterator[None]:
-    """Turns the error of an operation on weights that were never loaded into a WeightsError that says so."""
+    """Turns an operation on weights that were never loaded into a WeightsError that says so."""
     try:
-        yield
+        with _NothingFromMeta(module, origin, layer) if absent_tensors(module) else nullcontext():
+            yield
     except (RuntimeError, NotImplementedError) as error:
         if "meta" in str(error) and absent_tensors(module):
             raise out_of_reach(module, origin, layer) from error
         raise
+
+
+class _NothingFromMeta(TorchFunctionMode):
+    """Refuses numbers made from weights that are not there: on the CPU a matrix product or convolution with a
+    tensor of the meta device gives what happens to lie in memory, and no error."""
+
+    def __init__(self, module: nn.Module, origin: str, layer: str) -> None:
+        super().__init__()
+        self._told = (module, origin, layer)
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        numbers = any(not tensor.is_meta for tensor in tensors_in(result))
+        if numbers and any(tensor.is_meta for tensor in tensors_in((args, kwargs))):
+            raise out_of_reach(*self._told)
+        return result
 
 
 def out_of_reach(module: nn.Module, origin: str, layer: str) -> WeightsError:

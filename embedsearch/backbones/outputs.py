@@ -19,25 +19,26 @@ def first_tensor(output: Any) -> torch.Tensor:
     An LSTM's (output, (h, c)) is its output, attention's (values, weights) its values, and of what has a
     `last_hidden_state` that. Raises UsageError where there is no tensor.
     """
-    for tensor in _tensors(output):
+    for tensor in tensors_in(output):
         return tensor
     raise UsageError(f"the layer gives {type(output).__name__}, in which no tensor is found")
 
 
-def _tensors(output: Any) -> Iterable[torch.Tensor]:
+def tensors_in(output: Any) -> Iterable[torch.Tensor]:
+    """Every tensor in an output, in order."""
     if isinstance(output, torch.Tensor):
         yield output
     elif getattr(output, "last_hidden_state", None) is not None:
-        yield from _tensors(output.last_hidden_state)
+        yield from tensors_in(output.last_hidden_state)
     elif isinstance(output, Mapping):
         for part in output.values():
-            yield from _tensors(part)
+            yield from tensors_in(part)
     elif isinstance(output, tuple | list):
         for part in output:
-            yield from _tensors(part)
+            yield from tensors_in(part)
     elif dataclasses.is_dataclass(output) and not isinstance(output, type):
         for field in dataclasses.fields(output):
-            yield from _tensors(getattr(output, field.name))
+            yield from tensors_in(getattr(output, field.name))
 
 
 def batch_axis_first(output: torch.Tensor, layer: nn.Module) -> torch.Tensor:

@@ -38,17 +38,15 @@ def run_to(
     outputs: dict[str, torch.Tensor] = {}
     handles = []
     waiting = dict(wanted)
+    n_calls = dict.fromkeys(wanted, 0)
     thread = get_ident()  # the same layer may be running in another one, for somebody else
 
     def tap(name: str) -> Any:
-        n_calls = 0
-
         def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-            nonlocal n_calls
             if get_ident() != thread:
                 return
-            n_calls += 1
-            if n_calls != wanted[name]:
+            n_calls[name] += 1
+            if n_calls[name] != wanted[name]:
                 return
             value = first_tensor(output)
             del waiting[name]
@@ -68,7 +66,7 @@ def run_to(
     finally:
         for handle in handles:
             handle.remove()
-    raise not_reached(next(iter(waiting)))
+    raise no_such_call(next(iter(waiting)), n_calls[next(iter(waiting))])
 
 
 def run_through(module: nn.Module, inputs: Inputs, layers: Mapping[str, nn.Module]) -> dict[str, list[torch.Tensor]]:
@@ -96,6 +94,9 @@ def run_through(module: nn.Module, inputs: Inputs, layers: Mapping[str, nn.Modul
     return outputs
 
 
-def not_reached(layer: str) -> UsageError:
-    """The error for a layer that has no call, or not as many as were asked for."""
-    return UsageError(f"layer {layer!r} is not reached in a forward pass of this network")
+def no_such_call(layer: str, n_calls: int) -> UsageError:
+    """The error for a layer that has no call, or not as many as NAME@CALL asks for."""
+    bare, at, call = layer.partition("@")
+    if n_calls == 0 or not at:
+        return UsageError(f"layer {bare!r} is not reached in a forward pass of this network")
+    return UsageError(f"layer {bare!r} is called {n_calls} times in a pass; @{call} is not valid, use @1 to @{n_calls}")

@@ -129,5 +129,5 @@ def _told(what: str) -> Iterator[None]:
         yield
     except CodeError:
         raise
-    except Exception as error:  # anything may go wrong in code that is not ours
+    except (Exception, SystemExit) as error:  # anything may go wrong in code that is not ours
         raise CodeError(f"the code {what} cannot be imported: {type(error).__name__}: {error}") from error

@@ -122,7 +122,7 @@ def build_with_report(source: Any, out: str | Path, **options: Unpack[BuildOptio
 def _read_as(source: Any, asked: Modality | None, with_network: bool) -> Modality | None:
     """Rows of an array are embeddings, unless a network is named that is to read them."""
     is_array = not isinstance(source, str | Path) or str(source).lower().endswith(".npy")
-    if is_array and not isinstance(source, EmbeddingTable) and with_network:
+    if is_array and not isinstance(source, EmbeddingTable) and (with_network or asked is Modality.IMAGE):
         return Modality.TENSOR
     return asked
 

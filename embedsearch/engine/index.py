@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embedsearch.artifact.skipped import skip_reasons
+from embedsearch.config import Recipe
 from embedsearch.errors import ContradictionError, UsageError
 from embedsearch.pipeline.group import best_of_each_text
 from embedsearch.pipeline.search import Searcher
@@ -247,6 +248,8 @@ class Index:
         if isinstance(moved.backbone, str):
             _require_same_kind(manifest.recipe.backbone, moved.backbone)
             recipe = replace(recipe, backbone=moved.backbone)
+        if moved.preprocess is not None:
+            _require_code(manifest.recipe, moved.preprocess)
         module = None if isinstance(moved.backbone, str) else moved.backbone
         return Encoder.from_recipe(recipe, projection=projection, module=module, preprocess=moved.preprocess)
 
@@ -270,6 +273,16 @@ def _require_same_kind(built_with: str | None, given: str) -> None:
     if not (str(built_with).startswith(own) and given.startswith(own)):
         raise ContradictionError(
             f"the index was built with backbone {built_with!r}, which is found by its name; {given!r} is not asked for"
+        )
+
+
+def _require_code(recipe: Recipe, preprocess: Any) -> None:
+    """Raises ContradictionError when a preprocess is given for an index that was built with none of the user's own."""
+    kept = recipe.preprocess
+    from_factory = kept is None and str(recipe.backbone).startswith(("module:", "memory:"))
+    if preprocess != kept and not from_factory and not str(kept).startswith(("module:", "memory:")):
+        raise ContradictionError(
+            f"the index was built with preprocess {kept!r}, which is known by its name; leave it out"
         )
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from embedsearch.backbones import Backbone
 
 # items that are decoded ahead of the network; bounds the memory of `encode` on long lists
-_CHUNK = 512
+_CHUNK = {Modality.IMAGE: 128, Modality.TEXT: 512, Modality.TENSOR: 128}
 _BATCH = {Modality.IMAGE: 16, Modality.TEXT: 32, Modality.TENSOR: 32}
 
 
@@ -47,7 +47,7 @@ class Encoder:
     pooling: a registered name; gem_p: exponent of gem. weights: "auto", "packaged", a path, or a hub name.
     modality, preprocess: what a network of your own reads ("tensor", "image" or "text"; default: tensor, arrays
     of its own input shape without a batch axis), and the function from one item to that (of an image: from
-    an upright RGB PIL image), or how pixels are scaled (a mode of `embedsearch layers --help`).
+    an upright RGB PIL image), or how pixels are scaled: "torch", "caffe", "tf", "unit" or "raw".
     size, fit: of pictures; shorter side to `size` and centre crop ("crop"), or "pad", "squash". scales,
     flip: also at these multiples of size, and mirrored; the L2-normalised vectors are averaged.
     max_tokens, overlap: of the windows of a text; long_texts: "windows" pools over all of them, "cut" takes
@@ -195,12 +195,13 @@ class Encoder:
         if normalize is not None:
             postprocess = Postprocess(normalize, postprocess.projection)
         parts = []
-        for start in range(0, len(items), _CHUNK):
-            encoded = self.pooled(items[start : start + _CHUNK])
+        at_once = _CHUNK[self.recipe.modality]
+        for start in range(0, len(items), at_once):
+            encoded = self.pooled(items[start : start + at_once])
             if encoded.failures:
-                position, reason = encoded.failures[0]
+                position, error = encoded.failures[0]
                 shown = str(items[start + position])[:80] if isinstance(items[start + position], str) else ""
-                raise ItemError(f"input {start + position}{f' ({shown})' if shown else ''}: {reason}")
+                raise ItemError(f"input {start + position}{f' ({shown})' if shown else ''}: {error}") from error
             parts.append(postprocess(encoded.vectors))
         return np.concatenate(parts) if parts else np.empty((0, self.dim if self._network.dim else 0), np.float32)
 

@@ -97,7 +97,7 @@ class Worker:
         )
         if recipe.is_chunked:
             _name_chunks(block, items, [encoded.spans[row] for row in good])
-        failures = sorted([*encoded.failures, *((i, _NOT_FINITE) for i in bad)])
+        failures = sorted([*((i, str(error)) for i, error in encoded.failures), *((i, _NOT_FINITE) for i in bad)])
         skips = [Skip(task.items[i].id, task.items[i].uri, reason) for i, reason in failures]
         inputs = list(dict.fromkeys(item.id for item in items))
         n_reported = 0 if report is None else len(encoded.kept)

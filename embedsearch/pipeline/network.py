@@ -25,7 +25,7 @@ class Encoded:
 
     vectors: float32 n x D, one row for each entry of `kept`: the position of its input (ascending).
     hashes: of their content. long: whether a text was longer than the network reads at once. spans: of
-    chunks, the characters they cover; empty otherwise. failures: position and reason of the others.
+    chunks, the characters they cover; empty otherwise. failures: position and error of the others.
     """
 
     vectors: Matrix
@@ -33,7 +33,7 @@ class Encoded:
     hashes: list[str] = field(default_factory=list)
     long: list[bool] = field(default_factory=list)
     spans: list[tuple[int, int]] = field(default_factory=list)
-    failures: list[tuple[int, str]] = field(default_factory=list)
+    failures: list[tuple[int, ItemError]] = field(default_factory=list)
 
 
 class PooledNetwork:
@@ -52,7 +52,7 @@ class PooledNetwork:
         self, loaded: Sequence[Loaded | ItemError], report: Callable[[int], None] | None, *, chunks: bool
     ) -> Encoded:
         """A row for each input that could be read, or for each chunk of it."""
-        failures = {i: str(result) for i, result in enumerate(loaded) if isinstance(result, ItemError)}
+        failures = {i: result for i, result in enumerate(loaded) if isinstance(result, ItemError)}
         views = [view for result in loaded if not isinstance(result, ItemError) for view in result.views]
         prepared = iter(self._backbone.prepare(views) if views else [])
         encoded = Encoded(np.empty((0, self.dim or 0), np.float32))
@@ -63,7 +63,7 @@ class PooledNetwork:
             own = [next(prepared) for _ in result.views]
             broken = [view for view in own if isinstance(view, ItemError)]
             if broken:
-                failures[i] = str(broken[0])
+                failures[i] = broken[0]
                 continue
             is_long = self._backbone.is_long(own[0])
             parts = self._backbone.split(own[0]) if chunks else [(own[0], (0, 0))]
@@ -74,7 +74,7 @@ class PooledNetwork:
             encoded.spans += [span for _, span in parts] if chunks else []
         if rows:
             encoded.vectors = self._views_averaged(rows, report)
-        encoded.failures = sorted(failures.items())
+        encoded.failures = sorted(failures.items(), key=lambda failure: failure[0])
         return encoded
 
     def _views_averaged(self, rows: list[list[Any]], report: Callable[[int], None] | None) -> Matrix:

@@ -18,6 +18,11 @@ def resolve(recipe: Recipe, backbone: Backbone) -> Recipe:
     from embedsearch.backbones import AVERAGES
 
     recipe.require_fitting(backbone.modality, backbone.name)
+    if backbone.size is None and (recipe.scales != (1.0,) or recipe.fit != "crop"):
+        name = "fit" if recipe.fit != "crop" else "scales"
+        raise UsageError(
+            f"{name} cannot be used: preprocess {backbone.preprocess} takes pictures whole, and fits them itself"
+        )
     layers, combine = recipe.layers or (backbone.default_layer,), recipe.combine
     averages = [layer for layer in layers if layer in AVERAGES]
     if averages:
