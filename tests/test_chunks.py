@@ -1,7 +1,11 @@
 """Windows of long texts as items of their own."""
 
 import json
+import signal
+import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,3 +116,23 @@ def test_a_column_of_the_same_name_is_kept_under_another(tmp_path):
     path.write_text(json.dumps({"id": "1", "text": "x", "chunk_of": "mine"}))
     found = es.build(path, tmp_path / "index", long_texts="chunk").search("x")[0].metadata
     assert (found["chunk_of"], found["chunk_of_"]) == ("1", "mine")
+
+
+def test_an_update_killed_between_old_and_new_chunks_goes_on(table, tmp_path):
+    """Chunks are replaced in two commits, so there is a moment in which a text has none in the store."""
+    options = {"long_texts": "chunk", **SMALL}
+    es.build(table(), tmp_path / "index", **options)
+    path = table({"a": {"text": text_of(50, 9)}, "c": {"text": text_of(90, 3)}})
+    expected = es.build(path, tmp_path / "expected", **options)
+    code = (
+        "import killed_build; killed_build.arm('after a deletion'); import embedsearch as es; "
+        f"es.build({str(path)!r}, {str(tmp_path / 'index')!r}, **{options!r})"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert "a#4" in es.open(tmp_path / "index").ids, "readers still have the generation before"
+    report = build_with_report(path, tmp_path / "index", **options)
+    assert (report.n_new, report.n_known) == (2, 3)
+    ours = es.open(tmp_path / "index")
+    assert sorted(ours.ids) == sorted(expected.ids)
+    np.testing.assert_allclose(ours.vectors(expected.ids), expected.vectors(expected.ids), atol=1e-6)

@@ -118,8 +118,8 @@ def test_a_module_is_as_it_was_and_can_be_trained(layer):
     ours = es.Encoder(net, layer=layer).encode(arrays())
     unchanged(net, before)
     batch = torch.tensor(np.stack(arrays()))
-    if layer == "4":  # the user's own hook below counts
-        features = net[4](2 * net[3:4][0].eval()(net[2](net[1](net[0](batch)))) / 1)
+    if layer == "4":  # the hook of the user's own counts
+        features = net[:5](batch)
         equal(ours, unit(features.movedim(1, -1)))
     net[1].training = True
     net(batch).sum().backward()
@@ -251,6 +251,18 @@ def test_networks_that_would_mix_the_items_of_a_batch_are_refused():
             es.Encoder(net, layer="0" if isinstance(net, nn.Sequential) else None).encode(arrays(3, (5, 4)))
 
 
+@pytest.mark.xfail(strict=True, reason="known: such a network mixes items by itself, and nobody tells")
+def test_a_norm_over_the_batch_is_refused():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False))
+    items = arrays(6, (4,))
+    try:
+        ours = es.Encoder(net).encode(items)
+    except UsageError:
+        return
+    equal(ours, np.concatenate([es.Encoder(net).encode(items[:3]), es.Encoder(net).encode(items[3:])]))
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_numbers_take_the_type_of_the_module(dtype):
     net = cnn().to(dtype)
@@ -286,10 +298,8 @@ def test_tuples_are_arguments_and_mappings_are_names():
     equal(es.Encoder(net).encode(list(zip(ids, scale, strict=True)) + named)[:2], unit(rows))
 
 
-@pytest.mark.parametrize("item", ["a text", b"bytes", None, [[1.0], [2.0, 3.0]], {"x": "text"}, (1.0, object()), [], 5j])
+@pytest.mark.parametrize("item", ["a text", b"bytes", None, [[1.0], [2.0, 3.0]], {"x": "text"}, (1.0, object())])
 def test_an_item_that_is_no_array_is_named(item):
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
-    if item in ([], 5j):
-        return
     with pytest.raises(ItemError, match="input 1.*an array or tensor of the network's own input shape is needed"):
         es.Encoder(net).encode([np.ones((2, 2)), item])

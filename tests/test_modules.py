@@ -11,6 +11,7 @@ from torch import nn
 from user_networks import Net, arrays, cnn, equal, hooked, places, unit
 
 import embedsearch as es
+from embedsearch.backbones.packaged import minilm_folder
 from embedsearch.errors import UnknownNameError, UsageError
 
 Pair = namedtuple("Pair", "first second")
@@ -146,6 +147,48 @@ def test_layers_over_one_axis_of_places_are_pooled_over_their_places():
     for layer in ("0", "1", "2"):
         out = hooked(net, layer, torch.tensor(np.stack(items)))[0]
         equal(es.Encoder(net, layer=layer).encode(items), unit(out.transpose(1, 2)))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_padding_between_the_layers_of_a_transformer_is_no_token():
+    torch.manual_seed(12)
+    net = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 2)
+    lengths, tokens = (2, 5, 3), arrays(3, (5, 4))
+    named = [{"src": x, "src_key_padding_mask": np.arange(5) >= n} for x, n in zip(tokens, lengths, strict=True)]
+    for layer in ("layers.0", "layers.1.norm1"):
+        alone = [hooked(net, layer, torch.tensor(x[None, :n]))[0] for x, n in zip(tokens, lengths, strict=True)]
+        equal(es.Encoder(net, layer=layer).encode(named), np.concatenate([unit(x) for x in alone]))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+def test_weights_that_are_made_in_the_forward_pass():
+    torch.manual_seed(13)
+    items = arrays(3, (4,))
+    for norms in (nn.utils.parametrizations, nn.utils):
+        net = nn.Sequential(norms.weight_norm(nn.Linear(4, 5)), norms.spectral_norm(nn.Linear(5, 3))).eval()
+        for layer, plain in {
+            "0": net[0](torch.tensor(np.stack(items))),
+            "1": net(torch.tensor(np.stack(items))),
+        }.items():
+            equal(es.Encoder(net, layer=layer).encode(items), unit(plain))
+
+
+def test_a_language_model_in_memory_equals_the_one_known_by_name():
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(minilm_folder()), AutoModel.from_pretrained(minilm_folder())
+    texts = ["a man is eating", "x", "hello there, you", "a b c"]
+    for layer in ("encoder.layer.2", None):
+        expected = es.Encoder("minilm", layer=layer).encode(texts)
+        for options in ({}, {"padding": "max_length", "max_length": 12}):
+
+            def tokens(text, options=options):
+                return {name: x[0] for name, x in tokenizer(text, return_tensors="pt", **options).items()}
+
+            ours = es.Encoder(model, layer=layer, preprocess=tokens, modality="text")
+            np.testing.assert_allclose(ours.encode(texts), expected, atol=1e-5)
+    with pytest.raises(UsageError, match="must be told how to read a text"):
+        es.Encoder(model, modality="text")
 
 
 # ---- modules that are called several times ---------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from embedsearch.backbones.module_state import (
     tensors_of,
     tensors_sha256,
 )
-from embedsearch.backbones.outputs import as_features, batch_axis_first
+from embedsearch.backbones.outputs import as_features, batch_axis_first, padded
 from embedsearch.backbones.preprocess import Preprocess, open_preprocess
 from embedsearch.backbones.probe import PROBE_BATCH, probe
 from embedsearch.backbones.tap import Inputs, no_such_call, run_through, run_to
@@ -211,12 +211,14 @@ class ModuleBackbone(Backbone):
     def _features(self, layer: str, output: torch.Tensor, module: nn.Module, inputs: Inputs, n: int) -> Features:
         if output.is_meta:
             raise out_of_reach(self._module, self.weights_origin, layer)
+        mask = inputs.kwargs.get("attention_mask")
+        if output.is_nested:  # torch's own transformer leaves padding out between its layers
+            output, mask = padded(output)
         output = batch_axis_first(output, module)
         if output.shape[:1] != (n,):
             raise UsageError(f"layer {layer!r} gives {tuple(output.shape)} for {n} items, an answer {_NOT_OF_ITEMS}")
         if output.ndim == 3 and self._places_last(module):
             output = output.transpose(1, 2)
-        mask = inputs.kwargs.get("attention_mask")
         return as_features(
             output, layer, channels_last=self._channels_last(module), mask=None if mask is None else mask.bool()
         )

@@ -48,6 +48,13 @@ def batch_axis_first(output: torch.Tensor, layer: nn.Module) -> torch.Tensor:
     return output
 
 
+def padded(output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A nested tensor, of items of several lengths, as B x T x C, and which of its tokens are real (bool B x T)."""
+    values = output.to_padded_tensor(0.0)
+    lengths = torch.tensor([len(part) for part in output.unbind()], device=values.device)
+    return values, torch.arange(values.shape[1], device=values.device) < lengths[:, None]
+
+
 def as_features(
     output: torch.Tensor,
     layer: str,
