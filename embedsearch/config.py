@@ -15,6 +15,7 @@ E = TypeVar("E", Metric, Modality)
 
 FITS = ("crop", "pad", "squash")
 PRECISIONS = ("float32", "bfloat16")
+CHANNELS = ("auto", "first", "last")
 COMBINES = ("concat", "mean")
 LONG_TEXTS = ("windows", "chunk", "cut")
 # fields that mean something for one modality only, with what leaves them unused
@@ -32,7 +33,8 @@ class Recipe:
     Python. weights: as the user named them; weights_sha256: of the file(s) they came from or of their
     values, which is what counts. code_sha256: of the files of code that backbone and preprocess name.
     preprocess: how items become the input of a network that does not tell
-    (a mode, or a name of code). layers: dotted module names, after aliases are resolved.
+    (a mode, or a name of code). channels: where the layers of such a network have theirs, where that
+    cannot be seen. layers: dotted module names, after aliases are resolved.
     combine: of several layers, "concat" takes each one's pooled and L2-normalised vector times its
     weight in layer_weights (default 1), one after the other; "mean" the weighted mean of their
     activations, place by place, which is then pooled. size: pixels of the square input; fit: how a
@@ -50,6 +52,7 @@ class Recipe:
     weights_sha256: str | None = None
     code_sha256: str | None = None
     preprocess: str | None = None
+    channels: str = "auto"
     layers: tuple[str, ...] = ()
     layer_weights: tuple[float, ...] = ()
     combine: str = "concat"
@@ -71,6 +74,7 @@ class Recipe:
         for name, valid in (
             ("fit", FITS),
             ("precision", PRECISIONS),
+            ("channels", CHANNELS),
             ("combine", COMBINES),
             ("long_texts", LONG_TEXTS),
         ):
@@ -169,6 +173,7 @@ class RecipeFields(TypedDict, total=False):
     backbone: Any
     weights: str | Path | None
     preprocess: str | Callable[[Any], Any] | None
+    channels: str | None
     layer: str | Sequence[str] | None
     layer_weights: Sequence[float] | None
     combine: str | None

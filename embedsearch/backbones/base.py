@@ -20,6 +20,7 @@ class BackboneOptions:
     weights: "auto", "packaged", a path, or what the family knows (a torchvision weights name, a hub name).
     size: pixels of the square input; max_tokens: of one window of a text, overlap: of two neighbouring
     ones; None takes the network's own. windows: read all of a longer text, else cut it at max_tokens.
+    channels: where the layers of a network of the user's own have theirs: "first", "last" or "auto".
     modality, preprocess: for networks that cannot tell what they read; a mode of `pixels.MODES`, the
     name of code ("module:FILE:FUNCTION") or a function. device: "auto", "cpu", "cuda", ... precision:
     "float32" or "bfloat16". expect_sha256: the hash that a manifest recorded; with weights="auto", every
@@ -35,6 +36,7 @@ class BackboneOptions:
     preprocess: str | Callable[[Any], Any] | None = None
     device: str = "auto"
     precision: str = "float32"
+    channels: str = "auto"
     expect_sha256: str | None = None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self, cast
 
 import torch
@@ -14,19 +15,19 @@ from embedsearch.backbones.items import as_inputs, signature, stack
 from embedsearch.backbones.module_state import (
     alone_with,
     evaluation_mode,
-    forget,
+    no_mixing,
     out_of_reach,
     reach_told,
     tensors_of,
     tensors_sha256,
 )
 from embedsearch.backbones.outputs import as_features, batch_axis_first, padded
-from embedsearch.backbones.preprocess import Preprocess, open_preprocess
+from embedsearch.backbones.preprocess import FROM_FACTORY, Preprocess, open_preprocess
 from embedsearch.backbones.probe import PROBE_BATCH, probe
 from embedsearch.backbones.tap import Inputs, no_such_call, run_through, run_to
 from embedsearch.backbones.user_code import SCHEME, absolute, code_name, code_sha256, importing_for, load_code
-from embedsearch.backbones.weights import check_sha256, read_weights
-from embedsearch.errors import CodeError, UsageError, WeightsError, unknown
+from embedsearch.backbones.weights import check_sha256, load_into, own_weights
+from embedsearch.errors import CodeError, EmbedSearchError, UsageError, unknown
 from embedsearch.types import Features, LayerInfo, Modality
 
 _SIDE = 224  # pixels, for pictures where no size is named
@@ -64,8 +65,8 @@ class ModuleBackbone(Backbone):
             raise CodeError(f"{name} gives {type(preprocess).__name__} as its preprocess; it must be a function")
         origin = "those its code gives it"
         if options.weights != "auto":
-            weights = read_weights_of(options.weights)
-            load_into(module, weights.state, weights.origin)
+            weights = own_weights(options.weights)
+            load_into(module, weights)
             origin = weights.origin
         device, move = open_device(options.device), cast("Any", module._apply)
         move(lambda tensor: tensor if tensor.is_meta else tensor.to(device))
@@ -78,9 +79,6 @@ class ModuleBackbone(Backbone):
         if options.weights != "auto":
             raise UsageError(f"weights {options.weights!r}: a network given in Python has weights; load them yourself")
         backbone._setup(code_name(module), module, options, None, "the network's own")
-        device = backbone._device.type
-        if options.device not in ("auto", str(backbone._device), device):
-            raise UsageError(f"device {options.device!r}: the network lies on {device}; move it yourself")
         return backbone
 
     def _setup(
@@ -97,8 +95,7 @@ class ModuleBackbone(Backbone):
         self.default_layer = self._root()
         self.modality = options.modality or Modality.TENSOR
         self._preprocess = self._open_preprocess(options, preprocess)
-        # what a factory gives comes with it again; what somebody chose must be named
-        self.preprocess = self._preprocess.name if options.preprocess is not None or preprocess is None else None
+        self.preprocess = self._preprocess.name
         self.code_sha256 = code_sha256([name, self.preprocess])
         if self._preprocess.fits_size:
             self.size = options.size or self._usual_size()
@@ -106,8 +103,10 @@ class ModuleBackbone(Backbone):
             raise UsageError(f"size is {options.size}, but {self._preprocess.told}; leave size out")
         tensors = [*module.parameters(), *module.buffers()]
         self._device = next((t.device for t in tensors if not t.is_meta), torch.device("cpu"))
+        if options.device not in ("auto", str(self._device), self._device.type):
+            raise UsageError(f"device {options.device!r}: the network lies on {self._device}; move it yourself")
         self._dtype = next((t.dtype for t in tensors if t.is_floating_point()), None)
-        self._precision = options.precision
+        self._precision, self._channels = options.precision, options.channels
         self.weights_sha256, self.weights_origin = self._sha256(), origin
         check_sha256(self.weights_sha256, options.expect_sha256, origin)
         # a recurrent or attention layer that is itself the network, and reads its batch second
@@ -124,7 +123,12 @@ class ModuleBackbone(Backbone):
         return next(iter(self._named))
 
     def _open_preprocess(self, options: BackboneOptions, preprocess: Callable[[Any], Any] | None) -> Preprocess:
-        return open_preprocess(options.preprocess or preprocess, self.modality, "torch", self.name)
+        wanted = options.preprocess
+        if wanted in (None, FROM_FACTORY) and preprocess is not None:
+            return replace(open_preprocess(preprocess, self.modality, None, self.name), name=FROM_FACTORY)
+        if wanted == FROM_FACTORY:
+            raise CodeError(f"the factory {self.name} gave a preprocess when the index was built, and gives none now")
+        return open_preprocess(wanted, self.modality, "torch", self.name)
 
     def _usual_size(self) -> int:
         """Pixels of a picture where no size is named."""
@@ -176,6 +180,7 @@ class ModuleBackbone(Backbone):
             torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._precision == "bfloat16"),
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
             reach_told(self._module, self.weights_origin, layers[-1]),
+            no_mixing(self._module),
         ):
             outputs = self._run(inputs, batch[0], modules)
             return {
@@ -212,16 +217,17 @@ class ModuleBackbone(Backbone):
         if output.is_meta:
             raise out_of_reach(self._module, self.weights_origin, layer)
         mask = inputs.kwargs.get("attention_mask")
-        if output.is_nested:  # torch's own transformer leaves padding out between its layers
+        if output.is_nested:  # torch's own transformer, and packed sequences, leave padding out
             output, mask = padded(output)
-        output = batch_axis_first(output, module)
+        else:
+            output = batch_axis_first(output, module)
         if output.shape[:1] != (n,):
             raise UsageError(f"layer {layer!r} gives {tuple(output.shape)} for {n} items, an answer {_NOT_OF_ITEMS}")
-        if output.ndim == 3 and self._places_last(module):
+        last = self._channels == "last"
+        if output.ndim == 3 and (self._channels == "first" or (not last and self._places_last(module))):
             output = output.transpose(1, 2)
-        return as_features(
-            output, layer, channels_last=self._channels_last(module), mask=None if mask is None else mask.bool()
-        )
+        last = last or (self._channels == "auto" and self._channels_last(module))
+        return as_features(output, layer, channels_last=last, mask=None if mask is None else mask.bool())
 
     def _channels_last(self, module: nn.Module) -> bool:
         return isinstance(module, nn.Linear | nn.LayerNorm | nn.Embedding)
@@ -236,33 +242,14 @@ class ModuleBackbone(Backbone):
         prepared = self.prepare([example])
         if isinstance(prepared[0], Exception):
             raise prepared[0]
-        return self.extract(prepared, [layer])[layer]
-
-
-def read_weights_of(weights: str) -> Any:
-    """Weights for a network of the user's own, which only a file can hold."""
-    from pathlib import Path
-
-    if weights == "packaged":
-        raise UsageError("weights 'packaged' are for networks that are known by name; give a file")
-    return read_weights(Path(weights))
-
-
-def load_into(module: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> None:
-    """Copies weights into a module that is ours; what they lack is taken away, so that no random number
-    is ever part of a vector. Raises WeightsError when nothing fits."""
-    own = tensors_of(module)
-    fitting = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
-    if not fitting:
-        raise WeightsError(
-            f"weights {origin} do not belong to this network: it needs e.g. {next(iter(own), 'nothing')!r}, "
-            f"they hold e.g. {next(iter(state), 'nothing')!r}"
-        )
-    module.load_state_dict(fitting, strict=False)
-    # a tied tensor is stored once in a file, and loaded under all of its names; a counter is no weight
-    loaded = {own[name].data_ptr() for name in fitting}
-    missing = [name for name, tensor in own.items() if name not in fitting and tensor.data_ptr() not in loaded]
-    forget(module, [name for name in missing if not name.endswith("num_batches_tracked")])
+        try:
+            return self.extract(prepared, [layer])[layer]
+        except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+            if isinstance(error, EmbedSearchError) or self.size is None:
+                raise
+            raise UsageError(
+                f"{self.name} cannot read a picture of {self.size} px ({str(error).splitlines()[0]}); give its size"
+            ) from error
 
 
 def _made(factory: Any, name: str) -> Any:

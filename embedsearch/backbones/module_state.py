@@ -137,6 +137,33 @@ class _NothingFromMeta(TorchFunctionMode):
         return result
 
 
+@contextmanager
+def no_mixing(module: nn.Module) -> Iterator[None]:
+    """Refuses to pass through a norm that knows no statistics but those of the batch it is given: with it, an
+    item's vector would depend on its neighbours."""
+    names = [
+        (name, part)
+        for name, part in module.named_modules()
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is None
+    ]
+
+    def told(name: str) -> Any:
+        def hook(_module: nn.Module, _args: Any) -> None:
+            raise UsageError(
+                f"layer {name!r} normalises over the batch (track_running_stats=False), so an item's vector would "
+                "depend on the others; take a layer before it"
+            )
+
+        return hook
+
+    handles = [part.register_forward_pre_hook(told(name)) for name, part in names]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def out_of_reach(module: nn.Module, origin: str, layer: str) -> WeightsError:
     """The error for a layer above the weights that were loaded."""
     absent = absent_tensors(module)

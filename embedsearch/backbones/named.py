@@ -14,6 +14,7 @@ from embedsearch.backbones.base import Backbone, BackboneOptions, open_device
 from embedsearch.backbones.layer_table import LayerTable
 from embedsearch.backbones.module_state import absent_tensors, out_of_reach, reach_told
 from embedsearch.backbones.tap import Inputs, run_to
+from embedsearch.errors import UsageError
 from embedsearch.types import Features, LayerInfo
 
 
@@ -21,6 +22,9 @@ class NamedBackbone(Backbone):
     """A network whose layers were all found by one pass over meta tensors before its weights were read."""
 
     def __init__(self, module: nn.Module, table: LayerTable, options: BackboneOptions) -> None:
+        if options.preprocess is not None or options.channels != "auto":
+            field = "channels" if options.preprocess is None else "preprocess"
+            raise UsageError(f"{field} is for networks of your own; {self.name} knows its own")
         self._table = table
         self._device = open_device(options.device)
         # what has no weights stays on meta, and is missed only if it is reached

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence, unpack_sequence
 
 from embedsearch.errors import UsageError
 from embedsearch.types import Features
@@ -28,6 +29,8 @@ def tensors_in(output: Any) -> Iterable[torch.Tensor]:
     """Every tensor in an output, in order."""
     if isinstance(output, torch.Tensor):
         yield output
+    elif isinstance(output, PackedSequence):
+        yield torch.nested.as_nested_tensor(list(unpack_sequence(output)))
     elif getattr(output, "last_hidden_state", None) is not None:
         yield from tensors_in(output.last_hidden_state)
     elif isinstance(output, Mapping):

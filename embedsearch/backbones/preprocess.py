@@ -15,6 +15,7 @@ from embedsearch.errors import CodeError, ItemError, UsageError, unknown
 from embedsearch.types import Modality
 
 _MEMORY = "memory:"
+FROM_FACTORY = "factory"  # the name of a preprocess that a network's own code gives with it
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Any
 from embedsearch.errors import CodeError, UsageError, unknown
 
 SCHEME = "module:"
+_ALIAS = "embedsearch_user_"
 
 
 def load_code(reference: str) -> Any:
@@ -35,7 +36,8 @@ def load_code(reference: str) -> Any:
 def importing_for(reference: str) -> Iterator[None]:
     """While code that `reference` names runs, it may import what lies beside it."""
     place, _ = _parts(reference)
-    with _importing_from(Path(place).expanduser().absolute().parent if place.endswith(".py") else Path.cwd()):
+    is_file = place.endswith(".py")
+    with _importing_from(Path(place).expanduser().absolute().parent if is_file else Path.cwd(), forgetting=is_file):
         yield
 
 
@@ -81,13 +83,13 @@ def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise CodeError(f"the code {path} does not exist; {_SUPPLY}")
     # under a name of its own, so that it hides no installed package; known there, as dataclasses need it
-    alias = f"embedsearch_user_{path.stem}_{blake2b(str(path).encode(), digest_size=6).hexdigest()}"
+    alias = f"{_ALIAS}{path.stem}_{blake2b(str(path).encode(), digest_size=6).hexdigest()}"
     spec = importlib.util.spec_from_file_location(alias, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[alias] = module
     try:
-        with _importing_from(path.parent), _told(str(path)):
+        with _importing_from(path.parent, forgetting=True), _told(str(path)):
             spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[alias]
@@ -114,13 +116,24 @@ _SUPPLY = (
 
 
 @contextmanager
-def _importing_from(folder: Path) -> Iterator[None]:
+def _importing_from(folder: Path, *, forgetting: bool = False) -> Iterator[None]:
+    """forgetting: what was imported from there is forgotten again, so that a file beside another network,
+    which may have the same name, is not taken for it."""
     entry = str(folder)
+    if entry in sys.path:
+        yield
+        return
+    before = set(sys.modules)
     sys.path.append(entry)  # behind what is installed, so that a stray random.py breaks nothing
     try:
         yield
     finally:
         sys.path.remove(entry)
+        if forgetting:
+            for name in set(sys.modules) - before:
+                origin = getattr(sys.modules[name], "__file__", None)
+                if origin is not None and Path(origin).is_relative_to(folder) and not name.startswith(_ALIAS):
+                    del sys.modules[name]
 
 
 @contextmanager

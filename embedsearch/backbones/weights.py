@@ -15,6 +15,7 @@ from torch import nn
 
 from embedsearch.backbones.inert_names import Stub
 from embedsearch.backbones.module_file import module_tensors, read_inert
+from embedsearch.backbones.module_state import forget, tensors_of
 from embedsearch.errors import ContradictionError, UsageError, WeightsError
 
 State = dict[str, torch.Tensor]
@@ -109,6 +110,32 @@ def _read_checkpoint(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=_can_map(path))
     except Exception:  # it refuses what is more than tensors; of a damaged file the other reader tells in one line
         return read_inert(path)
+
+
+def own_weights(weights: str) -> Weights:
+    """Weights for a network of the user's own, which only a file can hold."""
+    if weights == "packaged":
+        raise UsageError("weights 'packaged' are for networks that are known by name; give a file")
+    return read_weights(Path(weights).expanduser())
+
+
+def load_into(module: nn.Module, weights: Weights) -> None:
+    """Copies weights into a module that is ours; what they lack is taken away, so that no random number
+    is ever part of a vector. Raises WeightsError when nothing fits."""
+    own = tensors_of(module)
+    state = weights.state
+    fitting = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
+    if not fitting:
+        raise WeightsError(
+            f"weights {weights.origin} do not belong to this network: it needs e.g. {next(iter(own), 'nothing')!r}, "
+            f"they hold e.g. {next(iter(state), 'nothing')!r}"
+        )
+    # into tensors without numbers nothing can be copied
+    module.load_state_dict(fitting, strict=False, assign=any(tensor.is_meta for tensor in own.values()))
+    # a tied tensor is stored once in a file, and loaded under all of its names; a counter is no weight
+    loaded = {own[name].data_ptr() for name in fitting if not own[name].is_meta}
+    missing = [name for name, tensor in own.items() if name not in fitting and tensor.data_ptr() not in loaded]
+    forget(module, [name for name in missing if not name.endswith("num_batches_tracked")])
 
 
 def _can_map(path: Path) -> bool:

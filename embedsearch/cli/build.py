@@ -96,6 +96,12 @@ def build(
             "module:FILE_OR_PACKAGE:FUNCTION from one item to its tensor."
         ),
     ] = None,
+    channels: Annotated[
+        Optional[str],
+        typer.Option(
+            help="For a network of your own: first or last, where its layers have their channels. Default: auto."
+        ),
+    ] = None,
     max_tokens: Annotated[
         Optional[int], typer.Option(help="Tokens of one window of a text. Default: the network's own.")
     ] = None,
@@ -149,8 +155,9 @@ def build(
     try:
         report = build_with_report(
             source, target,
-            recipe=recipe, backbone=backbone, weights=weights, preprocess=preprocess, layer=layer or None,
-            layer_weights=layer_weight or None, combine=combine, pooling=pooling, gem_p=gem_p, size=size, fit=fit,
+            recipe=recipe, backbone=backbone, weights=weights, preprocess=preprocess, channels=channels,
+            layer=layer or None, layer_weights=layer_weight or None, combine=combine, pooling=pooling, gem_p=gem_p,
+            size=size, fit=fit,
             scales=scale or None, flip=flip, max_tokens=max_tokens, overlap=overlap, long_texts=long_texts(chunk, cut),
             pca=pca, whiten=whiten, metric=metric, normalize=normalize, modality=modality, ids=ids,
             id_column=id_column, text_column=text_column, image_column=image_column,

@@ -43,6 +43,7 @@ def embed(
         Optional[str],
         typer.Option(help="For a network of your own: torch, caffe, tf, unit, raw, or module:FILE.py:FUNCTION."),
     ] = None,
+    channels: Annotated[str, typer.Option(help="For a network of your own: first or last. Default: auto.")] = "auto",
     size: Annotated[Optional[int], typer.Option(help="Pixels of the shorter side.")] = None,
     fit: Annotated[str, typer.Option(help="crop, pad or squash.")] = "crop",
     scale: Annotated[Optional[list[float]], typer.Option(help="Average over these multiples of --size.")] = None,
@@ -65,8 +66,9 @@ def embed(
         raise UsageError(f"--out {out} must end in .npy")
     encoder = Encoder(
         backbone, layer=layer or None, layer_weights=layer_weight, combine=combine, pooling=pooling, gem_p=gem_p,
-        weights=weights, modality=modality, preprocess=preprocess, size=size, fit=fit, scales=scale or (1.0,),
-        flip=flip, max_tokens=max_tokens, overlap=overlap, long_texts=long_texts(False, cut) or "windows",
+        weights=weights, modality=modality, preprocess=preprocess, channels=channels, size=size,
+        fit=fit, scales=scale or (1.0,), flip=flip, max_tokens=max_tokens, overlap=overlap,
+        long_texts=long_texts(False, cut) or "windows",
         normalize=normalize, precision=precision, device=device,
     )  # fmt: skip
     x = encoder.encode(inputs)

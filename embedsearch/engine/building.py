@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 _DEFAULT_BACKBONE = {Modality.IMAGE: "vgg16", Modality.TEXT: "minilm"}
 _ONLY_FOR_ENCODERS = (
-    "backbone", "weights", "preprocess", "layers", "layer_weights", "combine", "pooling", "gem_p", "size", "fit",
+    "backbone", "weights", "preprocess", "channels", "layers", "layer_weights", "combine", "pooling", "gem_p",
+    "size", "fit",
     "scales", "flip", "max_tokens", "overlap", "long_texts", "precision",
 )  # fmt: skip
 

@@ -279,8 +279,7 @@ def _require_same_kind(built_with: str | None, given: str) -> None:
 def _require_code(recipe: Recipe, preprocess: Any) -> None:
     """Raises ContradictionError when a preprocess is given for an index that was built with none of the user's own."""
     kept = recipe.preprocess
-    from_factory = kept is None and str(recipe.backbone).startswith(("module:", "memory:"))
-    if preprocess != kept and not from_factory and not str(kept).startswith(("module:", "memory:")):
+    if preprocess != kept and kept != "factory" and not str(kept).startswith(("module:", "memory:")):
         raise ContradictionError(
             f"the index was built with preprocess {kept!r}, which is known by its name; leave it out"
         )

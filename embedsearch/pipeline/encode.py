@@ -41,19 +41,24 @@ class Encoder:
     """A network cut at a layer, with pooling and normalising behind it.
 
     backbone: a registered name, keras:PATH, module:FILE_OR_PACKAGE:FACTORY, or a torch.nn.Module or Keras
-    model in memory, which is never changed. layer: a module name or familiar alias, or several; None takes
-    the backbone's default. combine: of several layers, "concat" (each pooled, L2-normalised and times
-    its entry of layer_weights, one after the other) or "mean" (of the activations, before pooling).
-    pooling: a registered name; gem_p: exponent of gem. weights: "auto", "packaged", a path, or a hub name.
-    modality, preprocess: what a network of your own reads ("tensor", "image" or "text"; default: tensor, arrays
-    of its own input shape without a batch axis), and the function from one item to that (of an image: from
-    an upright RGB PIL image), or how pixels are scaled: "torch", "caffe", "tf", "unit" or "raw".
-    size, fit: of pictures; shorter side to `size` and centre crop ("crop"), or "pad", "squash". scales,
-    flip: also at these multiples of size, and mirrored; the L2-normalised vectors are averaged.
-    max_tokens, overlap: of the windows of a text; long_texts: "windows" pools over all of them, "cut" takes
-    the first. normalize: vectors have unit length. device: "auto", "cpu", "cuda". precision: "float32",
-    "bfloat16", "auto" (float32). batch_size and workers (decoding threads) change the speed and never
-    the vectors.
+    model in memory, which is never changed. weights: "auto", "packaged", a path, or a hub name.
+    layer: a module name or familiar alias, or several; None takes the backbone's default. combine: of several
+    layers, "concat" (each pooled, L2-normalised and times its entry of layer_weights, one after the
+    other) or "mean" (of the activations, before pooling). pooling: a registered name; gem_p: exponent of gem.
+
+    Of a network of your own: modality: "tensor" (the default: arrays of its own input shape, without a batch
+    axis), "image" or "text". preprocess: the function from one item (of pictures an upright RGB PIL image)
+    to such an array, or how pixels are scaled: "torch", "caffe", "tf", "unit", "raw". channels: of its
+    layers' B x C x H x W and B x C x L outputs "first", of B x H x W x C and B x L x C "last"; "auto"
+    goes by the type of the layer.
+
+    Of pictures: shorter side to `size` and centre crop (fit "crop"), or "pad", "squash". scales, flip: also
+    at these multiples of size, and mirrored; the L2-normalised vectors are averaged.
+    Of texts: max_tokens, overlap: of their windows. long_texts: "windows" pools over all of them, "cut"
+    takes the first.
+
+    normalize: vectors have unit length. device: "auto", "cpu", "cuda". precision: "float32", "bfloat16",
+    "auto" (float32). batch_size and workers (decoding threads) change the speed and never the vectors.
 
     Raises UsageError, UnknownNameError (backbone, layer, pooling), WeightsError, CodeError.
     """
@@ -69,6 +74,7 @@ class Encoder:
         weights: str = "auto",
         preprocess: str | Callable[[Any], Any] | None = None,
         modality: str | None = None,
+        channels: str = "auto",
         size: int | None = None,
         fit: str = "crop",
         scales: Sequence[float] = (1.0,),
@@ -91,6 +97,7 @@ class Encoder:
             backbone=backbone if isinstance(backbone, str) else None,
             weights=str(weights),
             preprocess=preprocess if isinstance(preprocess, str) else None,
+            channels=channels,
             layers=(layer,) if isinstance(layer, str) else tuple(layer or ()),
             layer_weights=tuple(layer_weights or ()),
             combine=combine,
@@ -161,6 +168,7 @@ class Encoder:
             preprocess=given.preprocess,
             device=device,
             precision=recipe.precision,
+            channels=recipe.channels,
             expect_sha256=recipe.weights_sha256,
         )
         self.recipe = resolve(recipe, self._backbone)
