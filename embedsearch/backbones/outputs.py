@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -30,7 +31,10 @@ def tensors_in(output: Any) -> Iterable[torch.Tensor]:
     if isinstance(output, torch.Tensor):
         yield output
     elif isinstance(output, PackedSequence):
-        yield torch.nested.as_nested_tensor(list(unpack_sequence(output)))
+        with warnings.catch_warnings():  # torch tells that nested tensors may change; `padded` undoes them
+            warnings.filterwarnings("ignore", message=".*nested tensors.*", category=UserWarning)
+            nested = torch.nested.as_nested_tensor(list(unpack_sequence(output)))
+        yield nested
     elif getattr(output, "last_hidden_state", None) is not None:
         yield from tensors_in(output.last_hidden_state)
     elif isinstance(output, Mapping):

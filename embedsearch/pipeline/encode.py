@@ -90,6 +90,8 @@ class Encoder:
         workers: int | None = None,
     ) -> None:
         asked = None if modality is None else parse_enum(Modality, modality, "modality")
+        if asked is Modality.VECTOR:
+            raise UsageError("modality 'vector' needs no network; valid: image, text, tensor")
         recipe = Recipe(
             # what it reads, a named network knows better, below; pixels that are to be scaled are a picture's
             modality=asked or (Modality.IMAGE if isinstance(preprocess, str) else Modality.TENSOR),
