@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Self, TypedDict, TypeVar
 
@@ -139,9 +140,10 @@ class Recipe:
         values = dict(data)
         values["modality"] = parse_enum(Modality, data["modality"], "modality")
         values["metric"] = parse_enum(Metric, data.get("metric", "cosine"), "metric")
-        for name in ("layers", "layer_weights", "scales"):
-            if name in data:
-                values[name] = tuple(data[name])
+        for name, value in data.items():
+            _check_type(name, value)
+            if isinstance(value, list):
+                values[name] = tuple(value)
         try:
             return cls(**values)
         except TypeError as error:
@@ -160,8 +162,46 @@ class Recipe:
         return [f"{name}: {theirs[name]!r}, now {mine[name]!r}" for name in mine if mine[name] != theirs[name]]
 
     def identity(self) -> Recipe:
-        """The recipe without what does not change a vector: where the weights were asked from."""
-        return replace(self, weights="")
+        """The recipe without what does not change a vector: where weights and code lie, which their hashes tell."""
+        return replace(
+            self, weights="", backbone=_without_folder(self.backbone), preprocess=_without_folder(self.preprocess)
+        )
+
+
+_LISTS: dict[str, tuple[str, type]] = {
+    "layers": ("names", str),
+    "layer_weights": ("numbers", Real),
+    "scales": ("numbers", Real),
+}
+_KINDS: dict[str, tuple[type, tuple[str, ...]]] = {
+    "a whole number": (Integral, ("size", "max_tokens", "overlap", "pca", "whiten")),
+    "a number": (Real, ("gem_p",)),
+    "true or false": (bool, ("flip", "normalize")),
+}
+
+
+def _check_type(name: str, value: Any) -> None:
+    """Raises UsageError when a field's value is not of its kind."""
+    kind: type
+    if name in _LISTS:
+        what, kind = _LISTS[name]
+        fits = isinstance(value, list | tuple) and all(
+            isinstance(entry, kind) and not isinstance(entry, bool) for entry in value
+        )
+        told = f"a list of {what}"
+    else:
+        told, kind = next(((told, kind) for told, (kind, names) in _KINDS.items() if name in names), ("a text", str))
+        fits = value is None or (isinstance(value, kind) and (kind is bool or not isinstance(value, bool)))
+    if not fits:
+        raise UsageError(f"recipe field {name!r} is {value!r}; it must be {told}")
+
+
+def _without_folder(reference: str | None) -> str | None:
+    """module:/folder/net.py:make as module:net.py:make, keras:/folder/model.keras as keras:model.keras."""
+    scheme, colon, rest = (reference or "").partition(":")
+    if not colon or scheme not in ("module", "keras"):
+        return reference
+    return f"{scheme}:{rest.rpartition('/')[2]}"
 
 
 class RecipeFields(TypedDict, total=False):

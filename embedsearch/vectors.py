@@ -14,13 +14,15 @@ Matrix = NDArray[np.float32]
 
 
 def l2_normalize(x: Matrix) -> Matrix:
-    """Rows of `x` (float32 N x D) scaled to unit length, as a new array; a zero row stays zero."""
+    """Rows of `x` (float32 N x D) scaled to unit length, as a new array; a zero row stays zero, and one with NaN
+    or infinity is NaN."""
     # float64 sums: a row's norm then does not depend on how numpy blocks the row
     norms = np.sqrt(np.einsum("nd,nd->n", x, x, dtype=np.float64))
     # divided in float64 too: the inverse of a tiny norm would overflow float32
     norms = norms[:, None]
     scaled: Matrix = np.zeros(x.shape, np.float32)
-    np.divide(x, norms, out=scaled, where=norms > 0, casting="same_kind")
+    with np.errstate(invalid="ignore"):
+        np.divide(x, norms, out=scaled, where=norms != 0, casting="same_kind")
     return scaled
 
 

@@ -19,6 +19,8 @@ from user_networks import Net, arrays, equal, unit
 import embedsearch as es
 from embedsearch.errors import CodeError, ContradictionError, EmbedSearchError, UsageError, WeightsError
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*gives other weights each time:UserWarning")  # most of these do
+
 ROOT = Path(__file__).parent.parent
 SEEDED = """
     import numpy as np, torch
@@ -278,8 +280,7 @@ def test_files_of_one_name_beside_two_networks_are_two(tmp_path):
     assert dims == [3, 5]
 
 
-@pytest.mark.xfail(strict=True, reason="known: the hash is of the state dict, which leaves such buffers out")
-def test_random_buffers_that_no_file_keeps_are_seen_in_the_hash(tmp_path):
+def test_random_numbers_that_no_file_keeps_are_warned_of(tmp_path):
     write(tmp_path / "net.py", """
         import torch
         from torch import nn
@@ -290,9 +291,8 @@ def test_random_buffers_that_no_file_keeps_are_seen_in_the_hash(tmp_path):
             def forward(self, x):
                 return x @ self.directions
     """)  # fmt: skip
-    first, second = (es.Encoder(f"module:{tmp_path}/net.py:make") for _ in range(2))
-    assert not np.allclose(first.encode([np.ones(4)]), second.encode([np.ones(4)]))
-    assert first.recipe.weights_sha256 != second.recipe.weights_sha256
+    with pytest.warns(UserWarning, match="other weights each time"):
+        es.Encoder(f"module:{tmp_path}/net.py:make")
 
 
 # ---- indexes ---------------------------------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ def test_an_index_of_pictures_is_asked_in_a_fresh_process(folder, net_file, tmp_
     # the code moves away: by id it goes on, by picture it says what to do, and where the code is now can be told
     moved = net_file.rename(tmp_path / "elsewhere.py")
     code, out, err = fresh("query", tmp_path / "index", picture, cwd=tmp_path)
-    assert code == 1 and "net.py does not exist; put it back" in err and "Traceback" not in err
+    assert code == 1 and "net.py does not exist; name it where it is" in err and "Traceback" not in err
     assert es.open(tmp_path / "index").similar(picture.name, k=2)[0].id
     again = es.open(tmp_path / "index", backbone=f"module:{moved}:with_preprocess").search(picture, k=3)
     assert [hit.id for hit in again] == [hit["id"] for hit in hits]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
-from embedsearch.backbones.items import combine, signature
+from embedsearch.backbones.items import combine, signature, stack
 from embedsearch.backbones.module_state import meta_copy
 from embedsearch.backbones.outputs import batch_axis_first, first_tensor
 from embedsearch.backbones.probe import PROBE_BATCH, probe
@@ -49,36 +49,17 @@ class CallCounts:
             parts = {
                 name: clone if part is self._module else clone.get_submodule(name) for name, part in self._named.items()
             }
-            mixing = self._mixing(clone, parts, item)
+            mixing = _mixing(clone, parts, lambda n: self._blank(item, n))
             for name, part in parts.items():
                 calls[name] = []
                 part.register_forward_hook(_noting(calls[name], part))
             infos = probe(clone, self._blank(item, PROBE_BATCH), parts)
         except Exception:  # whatever it is, the real pass will tell it better
+            _refuse(_mixing(self._module, self._named, lambda n: stack([item] * n, self._batch_axis)))
             return None
         self.infos = {info.name: info for info in infos}
-        if mixing is not None:
-            raise UsageError(
-                f"layer {mixing!r} takes its batch second (batch_first=False) and is given the items first, so it "
-                "would mix them; build it with batch_first=True, or turn the axes around in a module around it"
-            )
+        _refuse(mixing)
         return calls
-
-    def _mixing(self, clone: nn.Module, parts: Mapping[str, nn.Module], item: Inputs) -> str | None:
-        """The layer that takes the batch for a sequence: its first axis grows with the batch."""
-        read: list[tuple[str, torch.Size]] = []
-        for name, part in parts.items():
-            if getattr(part, "batch_first", True) is False:
-                part.register_forward_pre_hook(_noting_input(read, name))
-        lengths = []
-        for n in (PROBE_BATCH, PROBE_BATCH + 1) if any(part._forward_pre_hooks for part in parts.values()) else ():
-            read.clear()
-            inputs = self._blank(item, n)
-            with torch.no_grad():
-                clone(*inputs.args, **inputs.kwargs)
-            lengths.append([(name, shape[0] - n, shape[1]) for name, shape in read])
-        same = [a for a, b in zip(*lengths, strict=False) if a == b and a[1] == 0] if lengths else []
-        return same[0][0] if same else None
 
     def _blank(self, item: Inputs, n: int) -> Inputs:
         def blank(parts: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -105,3 +86,34 @@ def _noting(calls: list[bool], part: nn.Module) -> Any:
             calls.append(True)
 
     return hook
+
+
+def _mixing(module: nn.Module, parts: Mapping[str, nn.Module], batch_of: Callable[[int], Inputs]) -> str | None:
+    """The layer that takes the batch for a sequence: its first axis grows with the batch."""
+    read: list[tuple[str, torch.Size]] = []
+    handles = [
+        part.register_forward_pre_hook(_noting_input(read, name))
+        for name, part in parts.items()
+        if getattr(part, "batch_first", True) is False
+    ]
+    lengths = []
+    try:
+        for n in (PROBE_BATCH, PROBE_BATCH + 1) if handles else ():
+            read.clear()
+            inputs = batch_of(n)
+            with torch.no_grad():
+                module(*inputs.args, **inputs.kwargs)
+            lengths.append([(name, shape[0] - n, shape[1]) for name, shape in read])
+    finally:
+        for handle in handles:
+            handle.remove()
+    same = [a for a, b in zip(*lengths, strict=False) if a == b and a[1] == 0] if lengths else []
+    return same[0][0] if same else None
+
+
+def _refuse(mixing: str | None) -> None:
+    if mixing is not None:
+        raise UsageError(
+            f"layer {mixing!r} takes its batch second (batch_first=False) and is given the items first, so it "
+            "would mix them; build it with batch_first=True, or turn the axes around in a module around it"
+        )

@@ -43,7 +43,9 @@ def load_keras_model(path: Path) -> Any:
     Raises WeightsError when the file is missing, none, or needs classes that are not there.
     """
     if not path.is_file():
-        raise WeightsError(f"the Keras model {path} does not exist; give a .keras or .h5 file")
+        raise WeightsError(
+            f"the Keras model {path} does not exist; name a .keras or .h5 file where it is: --backbone keras:FILE"
+        )
     if path.suffix == ".keras" and not is_zipfile(path):
         raise WeightsError(f"{path} is not a .keras file: it is no zip archive")
     keras = import_keras()

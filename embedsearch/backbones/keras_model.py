@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,21 @@ class KerasBackbone(ModuleBackbone):
         calls = {name: [True] * n for name, n in known.items() if n is not None}
         return calls if all(layer in calls for layer in layers) else None
 
+    def _run(self, inputs: Inputs, item: Inputs, modules: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
+        """The outputs, and beside them the masks that Keras passes from layer to layer (of padding, mostly)."""
+        self._masks: dict[str, list[torch.Tensor | None]] = {layer: [] for layer in modules}
+        handles = [module.register_forward_hook(_noting_mask(self._masks[layer])) for layer, module in modules.items()]
+        try:
+            return super()._run(inputs, item, modules)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _mask_of(self, layer: str, inputs: Inputs) -> torch.Tensor | None:
+        call = layer.partition("@")[2]
+        masks = self._masks.get(layer) or [None]
+        return masks[int(call) - 1 if call else -1]
+
     def _channels_last(self, module: nn.Module) -> bool:
         return self._data_format(module) == "channels_last"
 
@@ -160,6 +175,18 @@ class KerasBackbone(ModuleBackbone):
             places = {id(tensor): zero for tensor, zero in zip(tensors, zeros, strict=True)}
             return Inputs(kwargs={name: places[id(tensor)] for name, tensor in model.input.items()})
         return Inputs(tuple(zeros))
+
+
+def _noting_mask(masks: list[torch.Tensor | None]) -> Any:
+    def hook(layer: Any, args: Any, _output: Any) -> None:
+        read = args[0] if args else None
+        # Keras marks a tensor with its mask only after this hook, so the layer is asked as Keras asks it
+        before = [getattr(part, "_keras_mask", None) for part in (read if isinstance(read, list | tuple) else [read])]
+        mask = layer.compute_mask(read, before if isinstance(read, list | tuple) else before[0])
+        mask = mask[0] if isinstance(mask, list | tuple) and mask else mask
+        masks.append(mask if isinstance(mask, torch.Tensor) else None)
+
+    return hook
 
 
 def _walk(model: Any, prefix: str) -> list[tuple[str, nn.Module]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self, cast
@@ -27,9 +28,10 @@ from embedsearch.backbones.probe import PROBE_BATCH, probe
 from embedsearch.backbones.tap import Inputs, no_such_call, run_through, run_to
 from embedsearch.backbones.user_code import SCHEME, absolute, code_name, code_sha256, importing_for, load_code
 from embedsearch.backbones.weights import check_sha256, load_into, own_weights
-from embedsearch.errors import CodeError, EmbedSearchError, UsageError, unknown
+from embedsearch.errors import CodeError, EmbedSearchError, ItemError, UsageError, unknown
 from embedsearch.types import Features, LayerInfo, Modality
 
+_OTHER_NETWORK = "give the network as it was, with --backbone or backbone=, or its weights with --weights"
 _SIDE = 224  # pixels, for pictures where no size is named
 _NOT_OF_ITEMS = "whose rows are not those of the items; take a layer whose first axis is the batch"
 # layers that give B x C x places; of what others give, B x T x C, the middle axis is taken for the places
@@ -53,9 +55,10 @@ class ModuleBackbone(Backbone):
         """name: module:FILE_OR_PACKAGE:FACTORY. What the factory makes is ours: it is moved to the device
         and takes --weights. A factory gives a module, or a module and its preprocess."""
         with importing_for(name):
-            made = load_code(name)
-            if not isinstance(made, nn.Module):
-                made = _made(made, name)
+            factory = load_code(name)
+            made = factory if isinstance(factory, nn.Module) else _made(factory, name)
+            if options.weights == "auto" and options.expect_sha256 is None and made is not factory:
+                _warn_of_random(made, _made(factory, name), name)
         module, preprocess = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
         if not isinstance(module, nn.Module):
             raise CodeError(
@@ -89,6 +92,8 @@ class ModuleBackbone(Backbone):
         preprocess: Callable[[Any], Any] | None,
         origin: str,
     ) -> None:
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UsageError(f"{name} is a TorchScript module, whose layers cannot be tapped; give the Python module")
         self.name = name
         self._module = module
         self._named = self._names(module)
@@ -108,7 +113,8 @@ class ModuleBackbone(Backbone):
         self._dtype = next((t.dtype for t in tensors if t.is_floating_point()), None)
         self._precision, self._channels = options.precision, options.channels
         self.weights_sha256, self.weights_origin = self._sha256(), origin
-        check_sha256(self.weights_sha256, options.expect_sha256, origin)
+        self._expected, self._versions = options.expect_sha256, self._versions_now()
+        check_sha256(self.weights_sha256, options.expect_sha256, origin, _OTHER_NETWORK)
         # a recurrent or attention layer that is itself the network, and reads its batch second
         self._batch_axis = 1 if getattr(module, "batch_first", True) is False else 0
         self._counts = CallCounts(module, self._named, self._batch_axis)
@@ -170,6 +176,17 @@ class ModuleBackbone(Backbone):
         return signature(prepared)
 
     def extract(self, batch: Sequence[Any], layers: Sequence[str]) -> dict[str, Features]:
+        try:
+            return self._extract(batch, layers)
+        except (EmbedSearchError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # of the network's own code, perhaps for one item of the batch only
+            raise ItemError(
+                f"the network raises {type(error).__name__} for {_shapes(batch[0])}: {_first_line(error)}"
+            ) from error
+
+    def _extract(self, batch: Sequence[Any], layers: Sequence[str]) -> dict[str, Features]:
+        self._require_unchanged()
         inputs = self._collate(batch)
         modules = {layer: self._named[layer.partition("@")[0]] for layer in layers}
         with (
@@ -186,6 +203,17 @@ class ModuleBackbone(Backbone):
             return {
                 layer: self._features(layer, outputs[layer], modules[layer], inputs, len(batch)) for layer in layers
             }
+
+    def _versions_now(self) -> list[tuple[int, int]]:
+        """Changes whenever somebody trains the network or puts other weights into it."""
+        return [(id(tensor), tensor._version) for tensor in self._module.parameters()]
+
+    def _require_unchanged(self) -> None:
+        """Raises ContradictionError when an index needs the network as it was, and it is not so any more."""
+        now = self._versions_now()
+        if self._expected is not None and now != self._versions:
+            check_sha256(self._sha256(), self._expected, self.weights_origin, _OTHER_NETWORK)
+            self._versions = now
 
     def _collate(self, batch: Sequence[Inputs]) -> Inputs:
         return stack(batch, self._batch_axis)
@@ -216,7 +244,7 @@ class ModuleBackbone(Backbone):
     def _features(self, layer: str, output: torch.Tensor, module: nn.Module, inputs: Inputs, n: int) -> Features:
         if output.is_meta:
             raise out_of_reach(self._module, self.weights_origin, layer)
-        mask = inputs.kwargs.get("attention_mask")
+        mask = self._mask_of(layer, inputs)
         if output.is_nested:  # torch's own transformer, and packed sequences, leave padding out
             output, mask = padded(output)
         else:
@@ -228,6 +256,11 @@ class ModuleBackbone(Backbone):
             output = output.transpose(1, 2)
         last = last or (self._channels == "auto" and self._channels_last(module))
         return as_features(output, layer, channels_last=last, mask=None if mask is None else mask.bool())
+
+    def _mask_of(self, layer: str, inputs: Inputs) -> torch.Tensor | None:
+        """Which tokens of a layer's output are real, where something tells: B x T, not 0 for real ones."""
+        mask: torch.Tensor | None = inputs.kwargs.get("attention_mask")
+        return mask
 
     def _channels_last(self, module: nn.Module) -> bool:
         return isinstance(module, nn.Linear | nn.LayerNorm | nn.Embedding)
@@ -244,12 +277,10 @@ class ModuleBackbone(Backbone):
             raise prepared[0]
         try:
             return self.extract(prepared, [layer])[layer]
-        except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-            if isinstance(error, EmbedSearchError) or self.size is None:
-                raise
-            raise UsageError(
-                f"{self.name} cannot read a picture of {self.size} px ({str(error).splitlines()[0]}); give its size"
-            ) from error
+        except ItemError as error:
+            what = f"a picture of {self.size} px" if self.size else f"{self.modality.value}s through its preprocess"
+            fix = "; give its size, or a preprocess" if self.size else ""
+            raise UsageError(f"{self.name} cannot read {what}: {error}{fix}") from error
 
 
 def _made(factory: Any, name: str) -> Any:
@@ -259,6 +290,32 @@ def _made(factory: Any, name: str) -> Any:
         return factory()
     except (Exception, SystemExit) as error:  # anything may go wrong in code that is not ours
         raise CodeError(f"{name} fails: {type(error).__name__}: {error}") from error
+
+
+def _warn_of_random(first: Any, second: Any, name: str) -> None:
+    """Warns when a factory gives other numbers each time: no other process could ask what is built with them."""
+    digests = []
+    for made in (first, second):
+        module = made[0] if isinstance(made, tuple) else made
+        if not isinstance(module, nn.Module):
+            return
+        numbers = {**tensors_of(module), **dict(module.named_buffers())}
+        digests.append(tensors_sha256({key: tensor for key, tensor in numbers.items() if not tensor.is_meta}))
+    if digests[0] != digests[1]:
+        warnings.warn(
+            f"{name} gives other weights each time it is called, random ones it seems, so that no query can be encoded "
+            "as an index is built now: give the trained ones with --weights FILE, load them in the factory, or seed it",
+            stacklevel=2,
+        )
+
+
+def _shapes(item: Inputs) -> str:
+    tensors = [*item.args, *item.kwargs.values()]
+    return " and ".join(f"{' x '.join(map(str, t.shape)) or 'one number'} of {str(t.dtype)[6:]}" for t in tensors)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _chosen(layer: str, outputs: list[torch.Tensor]) -> torch.Tensor:

@@ -36,18 +36,33 @@ def alone_with(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Every submodule in evaluation mode, and as it was when the block ends or raises.
+    """Every submodule in evaluation mode; its flags and buffers are as they were when the block ends or raises.
 
     The flags are set, `eval()` is not called: modules that override it may do more than set a flag.
     """
-    before = [(part, part.training) for part in module.modules()]
+    flags = [(part, part.training) for part in module.modules()]
+    buffers = [(part, dict(part._buffers)) for part, _ in flags if part._buffers]
+    # a forward pass may count its calls, or average what it sees, in a buffer
+    values = {
+        id(tensor): (tensor, tensor._version, tensor.detach().clone())
+        for _, own in buffers
+        for tensor in own.values()
+        if tensor is not None and not tensor.is_meta
+    }
     try:
-        for part, _ in before:
+        for part, _ in flags:
             part.training = False
         yield
     finally:
-        for part, training in before:
+        for part, training in flags:
             part.training = training
+        for part, own in buffers:
+            part._buffers.clear()
+            part._buffers.update(own)
+        with torch.no_grad():
+            for tensor, version, before in values.values():
+                if tensor._version != version:
+                    tensor.copy_(before)
 
 
 def meta_copy(module: nn.Module) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -10,6 +11,19 @@ from torch import nn
 from embedsearch.backbones.base import Backbone, BackboneOptions
 from embedsearch.errors import CodeError, UsageError
 from embedsearch.registry import BACKBONES
+
+# what people write who mean a network of their own, and what they should write
+_OWN = {
+    (".py",): "for code of your own write module:FILE.py:FACTORY",
+    (".keras", ".h5", ".hdf5"): "for a Keras model write keras:{name}",
+    (
+        ".pt",
+        ".pth",
+        ".bin",
+        ".safetensors",
+    ): "a file of weights is given with --weights, beside module:FILE.py:FACTORY; "
+    "for the rows of an embedding table build {name}::PARAMETER",
+}
 
 
 def open_backbone(name: str, *, module: Any = None, **options: Any) -> Backbone:
@@ -35,7 +49,13 @@ def open_backbone(name: str, *, module: Any = None, **options: Any) -> Backbone:
 def backbone_class(name: str) -> Any:
     """The class behind a registered name, or behind the scheme that `name` begins with."""
     scheme, colon, _ = name.partition(":")
-    return BACKBONES.get(scheme + colon)
+    if scheme + colon in BACKBONES:
+        return BACKBONES.get(scheme + colon)
+    suffix = Path(name.rpartition(":")[0] if colon else name).suffix
+    for suffixes, fix in _OWN.items():
+        if suffix in suffixes:
+            raise UsageError(f"backbone {name!r} is not known; {fix.format(name=name)}")
+    return BACKBONES.get(name)
 
 
 def _of(module: Any, options: BackboneOptions) -> Backbone:

@@ -76,6 +76,10 @@ def as_features(
     or B x H x W x C with channels_last: a map. More axes (clips, volumes): places without a grid.
     Raises UsageError for one number an item.
     """
+    if output.is_complex():
+        raise UsageError(f"layer {layer!r} gives complex numbers; take one that gives real ones")
+    if output.is_sparse:
+        output = output.to_dense()
     if output.ndim == 2:
         return Features(output.unsqueeze(1))
     if output.ndim == 3:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,9 +53,14 @@ class Preprocess:
         except ItemError as error:
             return error
         except Exception as error:  # one item that a user's function cannot take must not end a build
-            reason = ItemError(f"preprocess raises {type(error).__name__}: {error}")
+            hint = "; give modality='image' (--modality image) where it takes pictures" if self._is_lost(value) else ""
+            reason = ItemError(f"preprocess raises {type(error).__name__}: {error}{hint}")
             reason.__cause__ = error
             return reason
+
+    def _is_lost(self, value: Any) -> bool:
+        """True for a path given to a function that was not told to expect pictures."""
+        return self.modality is Modality.TENSOR and isinstance(value, str | Path)
 
     def example(self, size: int | None) -> Any:
         """An item of the right kind, to find out what comes of one; None where nobody can know."""
@@ -80,11 +86,11 @@ def open_preprocess(
     if callable(wanted):
         return Preprocess(modality, code_name(wanted), None, wanted)
     if wanted is not None and wanted.startswith(SCHEME):
-        return Preprocess(modality, absolute(wanted), None, load_code(wanted))
+        return Preprocess(modality, absolute(wanted), None, load_code(wanted, "preprocess"))
     if wanted is not None and wanted.startswith(_MEMORY):
         raise CodeError(
             f"the preprocess {wanted.removeprefix(_MEMORY)} was given in Python; give it again: "
-            "embedsearch.open(path, backbone=..., preprocess=...)"
+            "embedsearch.open(path, preprocess=the_function), or --preprocess module:FILE.py:FUNCTION"
         )
     if wanted is not None and wanted not in MODES:
         raise unknown("preprocess", wanted, MODES, "(or module:FILE.py:FUNCTION)")

@@ -19,14 +19,15 @@ SCHEME = "module:"
 _ALIAS = "embedsearch_user_"
 
 
-def load_code(reference: str) -> Any:
+def load_code(reference: str, option: str = "backbone") -> Any:
     """What `reference`, "module:net.py:make" or "module:package.file:make", names.
 
     A file's own folder, or the current folder for a package that is not installed, is where it may
-    import from. Raises UsageError when the reference is none, CodeError when the code is missing or fails.
+    import from. option: what it was given for, for the message. Raises UsageError when the reference is
+    none, CodeError when the code is missing or fails.
     """
     place, name = _parts(reference)
-    module = _from_file(Path(place)) if place.endswith(".py") else _from_package(place)
+    module = _from_file(Path(place), option) if place.endswith(".py") else _from_package(place, option)
     if not hasattr(module, name):
         raise unknown("name", name, [n for n in vars(module) if not n.startswith("_")], f"(in {place})")
     return getattr(module, name)
@@ -78,10 +79,10 @@ def _parts(reference: str) -> tuple[str, str]:
     return place, name
 
 
-def _from_file(path: Path) -> ModuleType:
+def _from_file(path: Path, option: str) -> ModuleType:
     path = path.expanduser().absolute()
     if not path.is_file():
-        raise CodeError(f"the code {path} does not exist; {_SUPPLY}")
+        raise CodeError(f"the code {path} does not exist; {_supply(option)}")
     # under a name of its own, so that it hides no installed package; known there, as dataclasses need it
     alias = f"{_ALIAS}{path.stem}_{blake2b(str(path).encode(), digest_size=6).hexdigest()}"
     spec = importlib.util.spec_from_file_location(alias, path)
@@ -97,22 +98,24 @@ def _from_file(path: Path) -> ModuleType:
     return module
 
 
-def _from_package(place: str) -> ModuleType:
+def _from_package(place: str, option: str) -> ModuleType:
     with _importing_from(Path.cwd()), _told(place):
         try:
             return importlib.import_module(place)
         except ModuleNotFoundError as error:
             if error.name is not None and (place == error.name or place.startswith(f"{error.name}.")):
                 raise CodeError(
-                    f"the code {place} is not installed and not in the current folder ({Path.cwd()}); {_SUPPLY}"
+                    f"the code {place} is not installed and not in the current folder ({Path.cwd()}); {_supply(option)}"
                 ) from error
             raise
 
 
-_SUPPLY = (
-    "put it back, or say where it is now: --backbone module:FILE.py:NAME, in Python "
-    "embedsearch.open(path, backbone=the_network)"
-)
+def _supply(option: str) -> str:
+    given = "the_network" if option == "backbone" else "the_function"
+    return (
+        f"name it where it is: --{option} module:FILE.py:NAME; an index that was built with it can also be opened "
+        f"with embedsearch.open(path, {option}={given})"
+    )
 
 
 @contextmanager

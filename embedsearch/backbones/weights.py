@@ -43,12 +43,14 @@ def sha256_of(paths: Iterable[Path]) -> str:
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-def check_sha256(found: str, expected: str | None, origin: str) -> None:
+def check_sha256(
+    found: str, expected: str | None, origin: str, fix: str = "say where the right ones lie with --weights"
+) -> None:
     """Raises ContradictionError when an index names another hash than that of the weights found."""
     if expected not in (None, found):
         raise ContradictionError(
             f"the index was built with weights of sha256 {str(expected)[:16]}…, those found here ({origin}) have "
-            f"{found[:16]}…; say where the right ones lie with --weights"
+            f"{found[:16]}…; {fix}"
         )
 
 
@@ -138,6 +140,23 @@ def load_into(module: nn.Module, weights: Weights) -> None:
     forget(module, [name for name in missing if not name.endswith("num_batches_tracked")])
 
 
+def _under_another_key(checkpoint: Any, path: Path) -> Any:
+    """What lies under a key of the user's own, where that is the only state dict in a checkpoint."""
+    if not isinstance(checkpoint, Mapping) or any(isinstance(value, torch.Tensor) for value in checkpoint.values()):
+        return checkpoint
+    found = {
+        str(key): value
+        for key, value in checkpoint.items()
+        if isinstance(value, Stub)
+        or (isinstance(value, Mapping) and any(isinstance(inner, torch.Tensor) for inner in value.values()))
+    }
+    if len(found) > 1:
+        raise WeightsError(
+            f"weights {path} hold several state dicts, under {', '.join(found)}; save the one that is meant"
+        )
+    return next(iter(found.values())) if found else checkpoint
+
+
 def _can_map(path: Path) -> bool:
     with path.open("rb") as stream:
         return stream.read(2) == b"PK"  # torch's zip format; the older one cannot be mapped
@@ -148,6 +167,7 @@ def _state_dict(checkpoint: Any, path: Path) -> State:
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping | Stub):
             checkpoint = checkpoint[key]
+    checkpoint = _under_another_key(checkpoint, path)
     told = checkpoint.origin if isinstance(checkpoint, Stub) else type(checkpoint).__name__
     if isinstance(checkpoint, Stub):
         checkpoint = module_tensors(checkpoint)

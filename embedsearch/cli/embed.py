@@ -37,7 +37,11 @@ def embed(
     gem_p: Annotated[float, typer.Option(help="Exponent of gem.")] = 3.0,
     weights: Annotated[str, typer.Option(help="auto, packaged, a file, a folder or hub name.")] = "auto",
     modality: Annotated[
-        Optional[str], typer.Option(help="What a network of your own reads: image, text or tensor.")
+        Optional[str],
+        typer.Option(
+            help="What a network of your own reads: image, text or tensor. "
+            "Default: image for files that end as pictures do, else tensor."
+        ),
     ] = None,
     preprocess: Annotated[
         Optional[str],
@@ -61,9 +65,13 @@ def embed(
     import numpy as np
 
     from embedsearch.pipeline.encode import Encoder
+    from embedsearch.sources.folder import IMAGE_SUFFIXES
 
     if out is not None and out.suffix != ".npy":
         raise UsageError(f"--out {out} must end in .npy")
+    own = backbone.startswith(("module:", "keras:"))
+    if own and modality is None and all(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in inputs):
+        modality = "image"
     encoder = Encoder(
         backbone, layer=layer or None, layer_weights=layer_weight, combine=combine, pooling=pooling, gem_p=gem_p,
         weights=weights, modality=modality, preprocess=preprocess, channels=channels, size=size,

@@ -28,6 +28,10 @@ def open_input(
     if isinstance(source, str | Path) and _names_table(str(source)):
         path, _, name = str(source).rpartition(_SIGN)
         source = EmbeddingTable.load(path, name or None) if path else EmbeddingTable.load(str(source))
+    if hasattr(source, "detach"):  # a torch tensor, perhaps with a gradient, perhaps on another device
+        source = source.detach().cpu().numpy()
+    if hasattr(source, "state_dict") or hasattr(source, "embeddings"):  # an embedding layer itself
+        source = EmbeddingTable.load(source)
     if isinstance(source, EmbeddingTable):
         rows = ArraySource.from_memory(source.rows, source.ids if ids is None else ids, metadata)
         rows.location = source.location

@@ -26,7 +26,7 @@ class BuildReport:
     """What a build did.
 
     encoder: the network, its layers and where its weights were found; "" for vectors. n_new: inputs
-    extracted now. n_known: inputs that were stored already. n_removed: rows whose inputs the
+    extracted now. n_known: inputs that were stored already. n_removed: inputs that the
     source no longer has. reasons: why inputs were left out, and how often. up_to_date: nothing to do.
     """
 

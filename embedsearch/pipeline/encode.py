@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from embedsearch.config import Recipe, parse_enum
 from embedsearch.errors import ItemError, UsageError
 from embedsearch.pipeline.content import load, view_size
-from embedsearch.pipeline.network import Encoded, PooledNetwork
+from embedsearch.pipeline.network import NOT_FINITE, Encoded, PooledNetwork
 from embedsearch.pipeline.resolve import resolve
 from embedsearch.postprocess import Postprocess, Projection
 from embedsearch.types import Metric, Modality
-from embedsearch.vectors import Matrix
+from embedsearch.vectors import Matrix, finite_rows
 
 if TYPE_CHECKING:
     from embedsearch.backbones import Backbone
@@ -212,6 +212,9 @@ class Encoder:
                 position, error = encoded.failures[0]
                 shown = str(items[start + position])[:80] if isinstance(items[start + position], str) else ""
                 raise ItemError(f"input {start + position}{f' ({shown})' if shown else ''}: {error}") from error
+            finite = finite_rows(encoded.vectors)
+            if not finite.all():
+                raise ItemError(f"input {start + int(np.argmin(finite))}: {NOT_FINITE}")
             parts.append(postprocess(encoded.vectors))
         return np.concatenate(parts) if parts else np.empty((0, self.dim if self._network.dim else 0), np.float32)
 

@@ -15,6 +15,7 @@ from embedsearch.executors import LocalExecutor
 from embedsearch.pipeline.chunks import chunk_ids, chunk_metadata
 from embedsearch.pipeline.content import content_of
 from embedsearch.pipeline.encode import Encoder
+from embedsearch.pipeline.network import NOT_FINITE
 from embedsearch.pipeline.walk import Task, repeated, tasks
 from embedsearch.sources import ArraySource, ItemSource, printable
 from embedsearch.store import Ledger, Visit
@@ -24,8 +25,6 @@ from embedsearch.vectors import Matrix, finite_rows
 # rows between two commits: what a kill can cost at most
 SHARD_SIZES = {Modality.IMAGE: 128, Modality.TEXT: 2048, Modality.TENSOR: 128, Modality.VECTOR: 65536}
 _CHUNKED_SHARD = 256  # texts that may be long: each becomes several rows
-
-_NOT_FINITE = "the network gives NaN or infinity for it"
 
 
 @dataclass(slots=True)
@@ -97,7 +96,7 @@ class Worker:
         )
         if recipe.is_chunked:
             _name_chunks(block, items, [encoded.spans[row] for row in good])
-        failures = sorted([*((i, str(error)) for i, error in encoded.failures), *((i, _NOT_FINITE) for i in bad)])
+        failures = sorted([*((i, str(error)) for i, error in encoded.failures), *((i, NOT_FINITE) for i in bad)])
         skips = [Skip(task.items[i].id, task.items[i].uri, reason) for i, reason in failures]
         inputs = list(dict.fromkeys(item.id for item in items))
         n_reported = 0 if report is None else len(encoded.kept)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,9 @@ from embedsearch.vectors import Matrix, l2_normalize
 if TYPE_CHECKING:
     from embedsearch.backbones import Backbone
     from embedsearch.types import Features
+
+
+NOT_FINITE = "the network gives NaN or infinity for it"
 
 
 @dataclass(slots=True)
@@ -73,17 +76,35 @@ class PooledNetwork:
             encoded.long += [is_long] * len(parts)
             encoded.spans += [span for _, span in parts] if chunks else []
         if rows:
-            encoded.vectors = self._views_averaged(rows, report)
+            encoded.vectors, broken_rows = self._views_averaged(rows, report)
+            self._leave_out(encoded, broken_rows, failures)
         encoded.failures = sorted(failures.items(), key=lambda failure: failure[0])
         return encoded
 
-    def _views_averaged(self, rows: list[list[Any]], report: Callable[[int], None] | None) -> Matrix:
+    @staticmethod
+    def _leave_out(encoded: Encoded, broken: Mapping[int, ItemError], failures: dict[int, ItemError]) -> None:
+        """Takes the rows of inputs out for which the network fails, with all their chunks."""
+        if not broken:
+            return
+        failures.update((encoded.kept[row], error) for row, error in sorted(broken.items(), reverse=True))
+        good = [row for row, i in enumerate(encoded.kept) if i not in failures]
+        encoded.vectors = encoded.vectors[good]
+        for name in ("kept", "hashes", "long", "spans"):
+            values = getattr(encoded, name)
+            setattr(encoded, name, [values[row] for row in good] if values else [])
+
+    def _views_averaged(
+        self, rows: list[list[Any]], report: Callable[[int], None] | None
+    ) -> tuple[Matrix, dict[int, ItemError]]:
         n_views = len(rows[0])
         if n_views == 1:
             return self._through([row[0] for row in rows], report)
         total: Matrix | None = None
+        broken: dict[int, ItemError] = {}
         for view in range(n_views):
-            x = l2_normalize(self._through([row[view] for row in rows], report if view == n_views - 1 else None))
+            found, failed = self._through([row[view] for row in rows], report if view == n_views - 1 else None)
+            x = l2_normalize(found)
+            broken.update(failed)
             if total is not None and total.shape != x.shape:
                 raise UsageError(
                     f"pooling {self._recipe.pooling!r} gives {x.shape[1]} dimensions at one scale and "
@@ -91,14 +112,27 @@ class PooledNetwork:
                 )
             total = x if total is None else total + x
         assert total is not None
-        return np.asarray(total / np.float32(n_views), np.float32)
+        return np.asarray(total / np.float32(n_views), np.float32), broken
 
-    def _through(self, prepared: list[Any], report: Callable[[int], None] | None) -> Matrix:
+    def _through(
+        self, prepared: list[Any], report: Callable[[int], None] | None
+    ) -> tuple[Matrix, dict[int, ItemError]]:
+        """A row for each item, and the error of those for which the network fails (their rows mean nothing)."""
         vectors: Matrix | None = None
-        for places in batches(prepared, self._backbone, self._batch_size):
-            x = self._forward([prepared[place] for place in places])
+        broken: dict[int, ItemError] = {}
+        waiting = list(batches(prepared, self._backbone, self._batch_size))[::-1]
+        while waiting:
+            places = waiting.pop()
+            try:
+                x = self._forward([prepared[place] for place in places])
+            except ItemError as error:
+                if len(places) > 1:  # it may fail for one of them only
+                    waiting += [[place] for place in reversed(places)]
+                    continue
+                broken[places[0]] = error
+                continue
             if vectors is None:
-                vectors = np.empty((len(prepared), x.shape[1]), np.float32)
+                vectors = np.zeros((len(prepared), x.shape[1]), np.float32)
             if x.shape[1] != vectors.shape[1]:
                 raise UsageError(
                     f"pooling {self._recipe.pooling!r} gives {vectors.shape[1]} dimensions for one input and "
@@ -107,9 +141,10 @@ class PooledNetwork:
             vectors[places] = x
             if report is not None:
                 report(len(places))
-        assert vectors is not None
+        if vectors is None:
+            return np.zeros((len(prepared), self.dim or 0), np.float32), broken
         self.dim = vectors.shape[1]
-        return vectors
+        return vectors, broken
 
     def _forward(self, batch: list[Any]) -> Matrix:
         features = self._backbone.extract(batch, self._recipe.layers)

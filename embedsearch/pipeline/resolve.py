@@ -23,6 +23,8 @@ def resolve(recipe: Recipe, backbone: Backbone) -> Recipe:
         raise UsageError(
             f"{name} cannot be used: preprocess {backbone.preprocess} takes pictures whole, and fits them itself"
         )
+    if recipe.long_texts == "chunk" and backbone.max_tokens is None:
+        raise UsageError(f"chunks are windows of tokens, which {backbone.name} does not tell; they need bert or minilm")
     layers, combine = recipe.layers or (backbone.default_layer,), recipe.combine
     averages = [layer for layer in layers if layer in AVERAGES]
     if averages:

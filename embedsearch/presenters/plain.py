@@ -62,7 +62,10 @@ def layers_as_text(layers: Sequence[LayerInfo], default: str) -> str:
         aliases = ", ".join(info.aliases)
         n_params = "?" if info.n_params is None else f"{info.n_params:,}"
         rows.append([info.name, aliases, info.type, shape, gflop, n_params, ", ".join(notes)])
-    return "\n".join(aligned(rows))
+    lines = aligned(rows)
+    if all(info.shape is None for info in layers):
+        lines.append("shapes and costs are not known: the network reads something else than one picture of that size")
+    return "\n".join(lines)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -144,7 +144,8 @@ class FolderSource(ItemSource):
         item_id, uri = printable(name), self._uri(path)
         suffix = PurePosixPath(name).suffix.lower()
         if suffix and suffix not in self._suffixes:
-            return Skip(item_id, uri, f"not {_kind(self.modality)}: files ending in {suffix} are not read")
+            hint = " (they are with --modality text)" if suffix in TEXT_SUFFIXES else ""
+            return Skip(item_id, uri, f"not {_kind(self.modality)}: files ending in {suffix} are not read{hint}")
         if self._is_local:
             try:
                 stat = Path(path).stat()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from itertools import islice
 
 import pyarrow as pa
 
@@ -10,6 +12,8 @@ from embedsearch.errors import SourceError
 from embedsearch.sources.base import ItemSource, text_hash
 from embedsearch.sources.files import open_binary
 from embedsearch.types import Item, Modality, Skip
+
+_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?")
 
 
 class LinesSource(ItemSource):
@@ -40,6 +44,16 @@ class LinesSource(ItemSource):
                     yield Skip(str(number), self.location, f"not UTF-8: byte {error.start + 1} of the line")
                     continue
                 yield Item(str(number), content=text, fingerprint=text_hash(text), metadata={"text": text})
+
+
+def looks_like_word_vectors(location: str) -> bool:
+    """True when the first lines are each a word and the same number of numbers, ten at least, as GloVe writes them."""
+    widths = set()
+    with open_binary(location) as lines:
+        for raw in islice(lines, 3):
+            fields = raw.decode("utf-8", "replace").split()
+            widths.add(len(fields) if all(_NUMBER.fullmatch(field) for field in fields[1:]) else 0)
+    return len(widths) == 1 and min(widths) > 10
 
 
 def read_lines(location: str) -> list[str]:

@@ -9,7 +9,7 @@ from embedsearch.sources.arrays import ArraySource
 from embedsearch.sources.base import Columns, ItemSource
 from embedsearch.sources.files import filesystem, is_url
 from embedsearch.sources.folder import IMAGE_SUFFIXES, TEXT_SUFFIXES, FolderSource
-from embedsearch.sources.lines import LinesSource
+from embedsearch.sources.lines import LinesSource, looks_like_word_vectors
 from embedsearch.sources.tensors import TensorSource
 from embedsearch.types import Modality
 
@@ -43,6 +43,11 @@ def open_source(
 
             return open_table(location, suffix, columns or Columns(), modality)
         if suffix in TEXT_SUFFIXES and modality is not Modality.IMAGE:
+            if modality is None and looks_like_word_vectors(location):
+                raise UsageError(
+                    f"{location} looks like word vectors; write {location}::vectors to index the words by their "
+                    "vectors, or say --modality text to index its lines as texts"
+                )
             return LinesSource(location)
         if suffix in IMAGE_SUFFIXES and modality is not Modality.TEXT:
             return FolderSource(location, Modality.IMAGE, kind="file")
