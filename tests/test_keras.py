@@ -340,3 +340,17 @@ def test_without_keras_the_extra_is_named(monkeypatch, tmp_path):
     assert es.Encoder(torch.nn.Linear(2, 2)).encode([[1.0, 2.0]]).shape == (1, 2)
     with pytest.raises(UsageError, match="must be a name, a torch.nn.Module or a Keras model, not int"):
         es.Encoder(5)
+
+
+def test_padding_that_keras_masks_changes_nothing():
+    torch.manual_seed(0)
+    model = keras.Sequential([
+        keras.Input((None,), dtype="int32"), keras.layers.Embedding(10, 4, mask_zero=True, name="emb"),
+        keras.layers.LSTM(5, return_sequences=True, name="lstm"), keras.layers.Dense(3, name="dense"),
+    ])  # fmt: skip
+    for layer in ("emb", "lstm", "dense"):
+        short, padded = es.Encoder(model, layer=layer).encode([[1, 2, 3], [1, 2, 3, 0, 0, 0]])
+        np.testing.assert_allclose(padded, short, atol=1e-6)
+        cut = keras.Model(model.inputs[0], model.get_layer(layer).output)
+        real = cut(np.array([[1, 2, 3, 0, 0, 0]])).detach().numpy()[0, :3].mean(axis=0)
+        np.testing.assert_allclose(padded, real / np.linalg.norm(real), atol=1e-6)

@@ -61,6 +61,39 @@ def test_a_wrong_recipe_field_is_named_with_the_valid_ones(fields, message):
         Recipe.from_dict({"modality": "image", **fields})
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("scales", 1, "a list of numbers"),
+        ("scales", ["1"], "a list of numbers"),
+        ("layers", "hidden.1", "a list of names"),
+        ("layer_weights", [True], "a list of numbers"),
+        ("size", "96", "a whole number"),
+        ("size", 96.5, "a whole number"),
+        ("gem_p", "3", "a number"),
+        ("flip", 1, "true or false"),
+        ("pooling", 3, "a text"),
+    ],
+)
+def test_a_recipe_field_of_a_wrong_type_is_named(field, value, told):
+    with pytest.raises(UsageError, match=rf"recipe field '{field}' is .*; it must be {told}"):
+        Recipe.from_dict({"modality": "image", field: value})
+
+
+def test_what_an_earlier_version_left_out_of_a_stored_recipe():
+    assert Recipe.from_stored({"modality": "text"}).long_texts == "cut", "it cut long texts"
+    assert Recipe.from_stored({"modality": "text", "long_texts": "chunk"}).long_texts == "chunk"
+    assert Recipe.from_stored({"modality": "image"}) == Recipe(Modality.IMAGE)
+
+
+def test_every_field_of_a_recipe_comes_back_from_json():
+    recipe = Recipe(
+        Modality.IMAGE, backbone="vgg16", layers=("a", "b"), layer_weights=(1.0, 0.5), scales=(1.0, 0.7), flip=True,
+        combine="mean", preprocess="unit", channels="last", pca=3,
+    )  # fmt: skip
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
 def test_where_weights_were_asked_from_is_no_difference_but_their_hash_is():
     one = Recipe(Modality.TEXT, weights="auto", weights_sha256="a")
     assert one.differences(Recipe(Modality.TEXT, weights="/elsewhere", weights_sha256="a")) == []

@@ -78,6 +78,15 @@ def test_words_are_the_ids_of_word_vectors(tmp_path):
     assert es.build(f"{text}::vectors", tmp_path / "j").ids == ["king", "queen", "apple"]
 
 
+def test_word_vectors_are_not_taken_for_sentences(tmp_path):
+    path = tmp_path / "glove.txt"
+    path.write_text("".join(f"{word} {' '.join(['0.25'] * 12)}\n" for word in ("the", "of", "and")))
+    with pytest.raises(UsageError, match=r"glove\.txt::vectors.*--modality text"):
+        es.build(path, tmp_path / "i")
+    assert es.build(f"{path}::vectors", tmp_path / "i").ids == ["the", "of", "and"]
+    assert es.build(path, tmp_path / "j", modality="text").ids == ["1", "2", "3"]
+
+
 @pytest.mark.parametrize(
     ("ids", "message"),
     [(b"a\n\nb\n", "no id in line 2"), (b"a\n\xff\n", "not UTF-8 in line 2"), (None, "does not exist")],

@@ -400,3 +400,14 @@ def test_a_table_is_a_source_of_a_build(tmp_path):
     assert ids == WORDS and rows[2].tolist() == [7, 8, 9]
     np.testing.assert_array_equal(rows, table.rows)
     assert next(EmbeddingTable(TABLE).as_source().blocks(2))[0] == ["0", "1"]
+
+
+def test_a_state_dict_under_a_key_of_the_users_own_is_found(tmp_path):
+    weight = torch.randn(5, 3)
+    optimizer = {"state": {0: {"exp_avg": weight}}, "param_groups": [{"lr": 1}]}
+    torch.save({"epoch": 3, "model_state": {"items.weight": weight}, "opt": optimizer}, tmp_path / "nest.pt")
+    assert EmbeddingTable.candidates(tmp_path / "nest.pt") == [("items.weight", (5, 3))]
+    np.testing.assert_array_equal(EmbeddingTable.load(tmp_path / "nest.pt", "items").rows, weight.numpy())
+    torch.save({"a": {"x": weight}, "b": {"y": weight}}, tmp_path / "two.pt")
+    with pytest.raises(WeightsError, match="several state dicts, under a, b"):
+        EmbeddingTable.load(tmp_path / "two.pt", "x")
