@@ -75,8 +75,8 @@ for _name in _TORCHVISION.split():
 BACKBONES.add("bert", "embedsearch.backbones.transformer:TransformerBackbone")
 BACKBONES.add("minilm", "embedsearch.backbones.transformer:TransformerBackbone")
 # a colon at the end: a scheme, followed by what is the user's own (module:net.py:make, keras:model.keras)
-BACKBONES.add("module:", "embedsearch.backbones.module:ModuleBackbone")
-BACKBONES.add("keras:", "embedsearch.backbones.keras_model:KerasBackbone")
+BACKBONES.add("module:", "embedsearch.backbones.own.module:ModuleBackbone")
+BACKBONES.add("keras:", "embedsearch.backbones.own.keras_model:KerasBackbone")
 
 for _name, _target in {
     "mean": "functions:mean_pool",

@@ -13,7 +13,7 @@ from test_windows import text_of
 
 import embedsearch as es
 from embedsearch.backbones.aliases import AVERAGES
-from embedsearch.backbones.pixels import MODES
+from embedsearch.backbones.own.pixels import MODES
 from embedsearch.cli.main import run
 from embedsearch.registry import POOLING
 
@@ -62,7 +62,7 @@ def make():
 @pytest.fixture(scope="module")
 def files(tmp_path_factory, emoji):
     """A folder with everything that the README's table and docs/vectors.md speak of."""
-    from embedsearch.backbones.keras_file import import_keras
+    from embedsearch.backbones.files.keras_file import import_keras
 
     root = tmp_path_factory.mktemp("files")
     (root / "photos").mkdir()

@@ -11,7 +11,7 @@ import torch
 from user_networks import arrays, equal, snapshot, unchanged
 
 import embedsearch as es
-from embedsearch.backbones.keras_file import import_keras
+from embedsearch.backbones.files.keras_file import import_keras
 from embedsearch.backbones.packaged import packaged_vgg16
 from embedsearch.errors import ContradictionError, MissingExtraError, UnknownNameError, UsageError, WeightsError
 

@@ -60,7 +60,7 @@ def test_other_networks_by_the_names_of_their_papers(network, alias):
 
 def test_every_alias_of_keras_vgg16_is_a_layer_of_that_name_and_shape():
     """Held against Keras itself, whose layers include their activation."""
-    from embedsearch.backbones.keras_file import import_keras
+    from embedsearch.backbones.files.keras_file import import_keras
 
     keras = import_keras()
     infos, _ = BACKBONES.get("vgg16").describe("vgg16", weights="auto", size=64)

@@ -18,10 +18,10 @@ import pytest
 import torch
 from torch import nn
 
-from embedsearch.backbones import inert_pickle
-from embedsearch.backbones.inert_names import Stub
-from embedsearch.backbones.module_file import module_tensors, read_inert
-from embedsearch.backbones.weights import read_weights
+from embedsearch.backbones.files import inert_pickle
+from embedsearch.backbones.files.inert_names import Stub
+from embedsearch.backbones.files.module_file import module_tensors, read_inert
+from embedsearch.backbones.files.weights import read_weights
 from embedsearch.errors import WeightsError
 
 SOURCE = """
@@ -254,7 +254,7 @@ def test_a_file_cannot_change_what_its_names_stand_for(tmp_path):
     slots = pickle.dumps((None, {"__defaults__": (1,), "__new__": 1, "x": 1}), 2)[2:-1]
     names = """torch._utils _rebuild_tensor_v2, torch._utils _rebuild_parameter, collections OrderedDict, torch uint16,
         torch.nn.parameter Parameter, torch FloatStorage, torch.storage UntypedStorage, builtins set, builtins dict,
-        embedsearch.backbones.inert_names Stub"""
+        embedsearch.backbones.files.inert_names Stub"""
     for name in names.split(","):
         with pytest.raises(WeightsError):
             read_weights(

@@ -38,7 +38,9 @@ def test_a_folder_is_walked_in_a_stable_order_by_relative_path(folder):
     source = open_source(str(folder))
     assert source.modality is Modality.IMAGE
     assert ids(source) == ["a.jpg", "b.png", "noending", "ü.gif", "sub/c.PNG", "sub/deep/d.webp"]
-    assert skips(source) == {"notes.md": "not a picture: files ending in .md are not read (they are with --modality text)"}
+    assert skips(source) == {
+        "notes.md": "not a picture: files ending in .md are not read (they are with --modality text)"
+    }
     assert source.count() == 7
     assert ids(source) == ids(open_source(str(folder)))
 

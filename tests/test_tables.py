@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from safetensors.torch import save_file
 from torch import nn
 
-from embedsearch.backbones.keras_file import import_keras, load_keras_model
+from embedsearch.backbones.files.keras_file import import_keras, load_keras_model
 from embedsearch.errors import MissingExtraError, SourceError, UnknownNameError, UsageError, WeightsError
 from embedsearch.pipeline.table import EmbeddingTable
 from embedsearch.sources import ArraySource
@@ -156,7 +156,8 @@ def test_keras_files_that_cannot_be_opened(tmp_path, monkeypatch):
 
 
 def test_keras_on_another_backend_is_told(monkeypatch):
-    code = "from embedsearch.backbones.keras_file import import_keras as f\ntry: f()\nexcept ValueError as e: print(e)"
+    code = "from embedsearch.backbones.files.keras_file import import_keras\n"
+    code += "try: import_keras()\nexcept ValueError as e: print(e)"
     env = os.environ | {"KERAS_BACKEND": "jax"}
     out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
     assert "jax" in out and "KERAS_BACKEND=torch" in out

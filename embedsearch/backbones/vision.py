@@ -14,13 +14,13 @@ from torch.overrides import TorchFunctionMode
 
 from embedsearch.backbones.aliases import vision_aliases
 from embedsearch.backbones.base import BackboneOptions
+from embedsearch.backbones.files.weights import assign_weights
 from embedsearch.backbones.layer_table import LayerTable
 from embedsearch.backbones.named import NamedBackbone
 from embedsearch.backbones.outputs import as_features
 from embedsearch.backbones.probe import PROBE_BATCH, probe
 from embedsearch.backbones.tap import Inputs
 from embedsearch.backbones.vision_weights import vision_weights
-from embedsearch.backbones.weights import assign_weights
 from embedsearch.errors import UsageError
 from embedsearch.types import CLASS, CONTENT, Features, LayerInfo, Modality
 

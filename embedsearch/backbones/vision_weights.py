@@ -12,8 +12,8 @@ from typing import Any
 import torch
 import torchvision.models as models
 
+from embedsearch.backbones.files.weights import Weights, check_sha256, read_weights
 from embedsearch.backbones.packaged import packaged_vgg16, vgg16_file
-from embedsearch.backbones.weights import Weights, check_sha256, read_weights
 from embedsearch.errors import UsageError, WeightsError
 
 _TIMEOUT_S = 10.0  # to find out that no model hub answers

@@ -95,7 +95,7 @@ def offer(source: Any) -> Offer:
         return Offer(IN_MEMORY, {n: v for n, v in named.items() if hasattr(v, "shape") and hasattr(v, "dtype")})
     if isinstance(source, np.ndarray | list | tuple):
         raise UsageError("a matrix needs no loading; use EmbeddingTable(rows, ids)")
-    from embedsearch.backbones.parameters import model_parameters
+    from embedsearch.backbones.files.parameters import model_parameters
 
     return Offer(IN_MEMORY, *model_parameters(source))
 
@@ -125,7 +125,7 @@ def _file_offer(source: str) -> Offer:
         raise UsageError(f"{source} is not a kind of file that holds a table; valid: {valid}")
     if is_url(location):
         raise UsageError(f"{source} is read from a local path only; copy it here first")
-    from embedsearch.backbones.parameters import file_parameters
+    from embedsearch.backbones.files.parameters import file_parameters
 
     return Offer(location, *file_parameters(Path(location)))
 

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from embedsearch.backbones.items import combine, signature, stack
 from embedsearch.backbones.module_state import meta_copy
 from embedsearch.backbones.outputs import batch_axis_first, first_tensor
+from embedsearch.backbones.own.items import combine, signature, stack
 from embedsearch.backbones.probe import PROBE_BATCH, probe
 from embedsearch.backbones.tap import Inputs
 from embedsearch.errors import UsageError

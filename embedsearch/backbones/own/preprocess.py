@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from embedsearch.backbones.pixels import MODES, scale_pixels
-from embedsearch.backbones.user_code import SCHEME, absolute, code_name, load_code
+from embedsearch.backbones.own.pixels import MODES, scale_pixels
+from embedsearch.backbones.own.user_code import SCHEME, absolute, code_name, load_code
 from embedsearch.errors import CodeError, ItemError, UsageError, unknown
 from embedsearch.types import Modality
 

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from embedsearch.backbones.base import Backbone, BackboneOptions, open_device
-from embedsearch.backbones.calls import CallCounts, Calls
-from embedsearch.backbones.items import as_inputs, signature, stack
+from embedsearch.backbones.files.weights import check_sha256, load_into, own_weights
 from embedsearch.backbones.module_state import (
     alone_with,
     evaluation_mode,
@@ -23,11 +22,12 @@ from embedsearch.backbones.module_state import (
     tensors_sha256,
 )
 from embedsearch.backbones.outputs import as_features, batch_axis_first, padded
-from embedsearch.backbones.preprocess import FROM_FACTORY, Preprocess, open_preprocess
+from embedsearch.backbones.own.calls import CallCounts, Calls
+from embedsearch.backbones.own.items import as_inputs, signature, stack
+from embedsearch.backbones.own.preprocess import FROM_FACTORY, Preprocess, open_preprocess
+from embedsearch.backbones.own.user_code import SCHEME, absolute, code_name, code_sha256, importing_for, load_code
 from embedsearch.backbones.probe import PROBE_BATCH, probe
 from embedsearch.backbones.tap import Inputs, no_such_call, run_through, run_to
-from embedsearch.backbones.user_code import SCHEME, absolute, code_name, code_sha256, importing_for, load_code
-from embedsearch.backbones.weights import check_sha256, load_into, own_weights
 from embedsearch.errors import CodeError, EmbedSearchError, ItemError, UsageError, unknown
 from embedsearch.types import Features, LayerInfo, Modality
 

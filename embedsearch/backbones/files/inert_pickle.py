@@ -16,7 +16,7 @@ from typing import IO, Any, ClassVar
 import torch
 from torch.serialization import StorageType
 
-from embedsearch.backbones.inert_names import Stub, meaning, require
+from embedsearch.backbones.files.inert_names import Stub, meaning, require
 
 # opcodes that build plain data; a list of those allowed, so that no later Python can add one unseen
 _PLAIN = (

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from embedsearch.backbones.base import BackboneOptions
-from embedsearch.backbones.calls import Calls
-from embedsearch.backbones.items import combine, stack
-from embedsearch.backbones.keras_file import import_keras, load_keras_model
-from embedsearch.backbones.module import ModuleBackbone
+from embedsearch.backbones.files.keras_file import import_keras, load_keras_model
 from embedsearch.backbones.module_state import evaluation_mode, tensors_sha256
-from embedsearch.backbones.preprocess import Preprocess, open_preprocess
+from embedsearch.backbones.own.calls import Calls
+from embedsearch.backbones.own.items import combine, stack
+from embedsearch.backbones.own.module import ModuleBackbone
+from embedsearch.backbones.own.preprocess import Preprocess, open_preprocess
 from embedsearch.backbones.probe import PROBE_BATCH, probe
 from embedsearch.backbones.tap import Inputs
 from embedsearch.errors import UsageError, WeightsError, unknown

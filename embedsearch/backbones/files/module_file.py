@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from embedsearch.backbones import inert_pickle
-from embedsearch.backbones.inert_names import Stub
+from embedsearch.backbones.files import inert_pickle
+from embedsearch.backbones.files.inert_names import Stub
 from embedsearch.errors import WeightsError
 
 # the first of the pickles in torch's older format, its magic number

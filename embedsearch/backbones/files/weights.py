@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from embedsearch.backbones.inert_names import Stub
-from embedsearch.backbones.module_file import module_tensors, read_inert
+from embedsearch.backbones.files.inert_names import Stub
+from embedsearch.backbones.files.module_file import module_tensors, read_inert
 from embedsearch.backbones.module_state import forget, tensors_of
 from embedsearch.errors import ContradictionError, UsageError, WeightsError
 

@@ -1,0 +1,1 @@
+"""Weights from files, read without running code that is in them."""
