@@ -312,3 +312,50 @@ def test_an_embedding_layer_itself_is_a_table(tmp_path):
         np.testing.assert_array_equal(
             es.build(source, tmp_path / type(source).__name__, metric="ip").vectors(["4"])[0], layer.weight[4].detach()
         )
+
+
+TOWER = """
+import torch
+from torch import nn
+
+class make(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.emb = nn.Embedding(9, 4)
+        self.lstm = nn.LSTM(4, 6, batch_first=True)
+
+    def forward(self, ids):
+        return self.lstm(self.emb(ids))[0][:, -1]
+"""
+
+
+def test_the_layers_of_a_network_that_reads_no_pictures_are_seen_with_an_example(tmp_path, capsys):
+    from embedsearch.cli.main import run
+
+    (tmp_path / "tower.py").write_text(TOWER)
+    np.save(tmp_path / "one.npy", np.arange(5))
+    name = f"module:{tmp_path}/tower.py:make"
+    for arguments, told in (
+        (["--input", f"{tmp_path}/one.npy"], "lstm             LSTM       5 x 6   0.000         324"),
+        ([], "give --input"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            run(["layers", name, *arguments])
+        assert end.value.code == 0 and told in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        run(["layers", "vgg16", "--input", f"{tmp_path}/one.npy"])
+    assert end.value.code == 2 and "for networks of your own" in capsys.readouterr().err
+    encoder = es.Encoder(name)
+    encoder.encode_one(np.arange(5))
+    assert {info.name: info.shape for info in encoder.layers()}["emb"] == (5, 4)
+
+
+def test_pictures_are_taken_for_pictures_in_the_shell(net, emoji, capsys):
+    from embedsearch.cli.main import run
+
+    with pytest.raises(SystemExit) as end:
+        run(["embed", f"module:{net}:make", str(emoji["google"][0]), "--size", "16", "--layer", "0"])
+    assert end.value.code == 0 and '"vector": [' in capsys.readouterr().out
+    with pytest.raises(ItemError, match="--modality image"):
+        es.Encoder(nn.Conv2d(3, 2, 3), preprocess=torch.as_tensor).encode([str(emoji["google"][0])])

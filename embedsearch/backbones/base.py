@@ -65,8 +65,11 @@ class Backbone(ABC):
 
     @classmethod
     @abstractmethod
-    def describe(cls, name: str, *, weights: str, size: int | None) -> tuple[list[LayerInfo], str]:
-        """The layers of the network `name` in the order in which they answer, and its default layer."""
+    def describe(cls, name: str, *, weights: str, size: int | None, example: Any = None) -> tuple[list[LayerInfo], str]:
+        """The layers of the network `name` in the order in which they answer, and its default layer.
+
+        example: one item, for networks of the user's own that read something else than pictures.
+        """
 
     @abstractmethod
     def layers(self) -> list[LayerInfo]:

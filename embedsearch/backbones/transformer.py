@@ -66,7 +66,7 @@ class TransformerBackbone(NamedBackbone):
         super().__init__(module, table, options)
 
     @classmethod
-    def describe(cls, name: str, *, weights: str, size: int | None) -> tuple[list[LayerInfo], str]:
+    def describe(cls, name: str, *, weights: str, size: int | None, example: Any = None) -> tuple[list[LayerInfo], str]:
         if size is not None:
             raise UsageError(f"size is for pictures; {name} reads texts")
         folder = model_folder(name, weights)

@@ -49,7 +49,7 @@ class TorchvisionBackbone(NamedBackbone):
         self._std = torch.tensor(transforms.std, device=self._device).view(1, 3, 1, 1)
 
     @classmethod
-    def describe(cls, name: str, *, weights: str, size: int | None) -> tuple[list[LayerInfo], str]:
+    def describe(cls, name: str, *, weights: str, size: int | None, example: Any = None) -> tuple[list[LayerInfo], str]:
         _, table, _ = _skeleton(name, size)
         return table.listed(), _default_layer(name, table.listed())
 

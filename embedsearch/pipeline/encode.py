@@ -23,6 +23,7 @@ from embedsearch.vectors import Matrix, finite_rows
 
 if TYPE_CHECKING:
     from embedsearch.backbones import Backbone
+    from embedsearch.types import LayerInfo
 
 # items that are decoded ahead of the network; bounds the memory of `encode` on long lists
 _CHUNK = {Modality.IMAGE: 128, Modality.TEXT: 512, Modality.TENSOR: 128}
@@ -186,6 +187,10 @@ class Encoder:
         self.postprocess = Postprocess(self.recipe.normalize, projection)
         self._network = PooledNetwork(self._backbone, self.recipe, batch_size or _BATCH[self.recipe.modality])
         self._workers = workers or os.cpu_count() or 1
+
+    def layers(self) -> list[LayerInfo]:
+        """Every layer that can be named; of a network of your own, shapes are known once it has encoded."""
+        return self._backbone.layers()
 
     @property
     def weights_origin(self) -> str:

@@ -64,7 +64,7 @@ def layers_as_text(layers: Sequence[LayerInfo], default: str) -> str:
         rows.append([info.name, aliases, info.type, shape, gflop, n_params, ", ".join(notes)])
     lines = aligned(rows)
     if all(info.shape is None for info in layers):
-        lines.append("shapes and costs are not known: the network reads something else than one picture of that size")
+        lines.append("nothing is known of the outputs: the network reads no picture of that size; give --input")
     return "\n".join(lines)
 
 

@@ -12,15 +12,14 @@ from torch import nn
 
 from embedsearch.backbones.base import BackboneOptions
 from embedsearch.backbones.files.keras_file import import_keras, load_keras_model
-from embedsearch.backbones.module_state import evaluation_mode, tensors_sha256
+from embedsearch.backbones.module_state import tensors_sha256
 from embedsearch.backbones.own.calls import Calls
-from embedsearch.backbones.own.items import combine, stack
+from embedsearch.backbones.own.items import stack
 from embedsearch.backbones.own.module import ModuleBackbone
 from embedsearch.backbones.own.preprocess import Preprocess, open_preprocess
-from embedsearch.backbones.probe import PROBE_BATCH, probe
 from embedsearch.backbones.tap import Inputs
 from embedsearch.errors import UsageError, WeightsError, unknown
-from embedsearch.types import Features, LayerInfo, Modality
+from embedsearch.types import Features, Modality
 
 SCHEME = "keras:"
 _USUAL_SIDE = 224  # pixels, of networks that read pictures of any size
@@ -82,18 +81,8 @@ class KerasBackbone(ModuleBackbone):
         sides = shape[:2] if self._data_format(self._module) == "channels_last" else shape[1:]
         return int(sides[0]) if len(shape) == 3 and sides[0] is not None else _USUAL_SIDE
 
-    @classmethod
-    def describe(cls, name: str, *, weights: str, size: int | None) -> tuple[list[LayerInfo], str]:
-        backbone = cls(name, BackboneOptions(weights=weights))
-        return backbone._seen_by_zeros(size or _USUAL_SIDE), backbone.default_layer
-
-    def _seen_by_zeros(self, side: int) -> list[LayerInfo]:
-        zeros = self._zeros(side)
-        if zeros is None:
-            return self.layers()
-        with evaluation_mode(self._module), torch.no_grad():
-            inputs = self._called_with(combine([zeros] * PROBE_BATCH, lambda parts: torch.stack(list(parts))))
-            return probe(self._module, inputs, self._named)
+    def _usual_item(self, side: int) -> Inputs | None:
+        return self._zeros(side)
 
     def resolve_layer(self, name: str) -> str:
         bare, at, call = name.partition("@")

@@ -144,17 +144,33 @@ class ModuleBackbone(Backbone):
         return tensors_sha256({name: t for name, t in tensors_of(self._module).items() if not t.is_meta})
 
     @classmethod
-    def describe(cls, name: str, *, weights: str, size: int | None) -> tuple[list[LayerInfo], str]:
+    def describe(cls, name: str, *, weights: str, size: int | None, example: Any = None) -> tuple[list[LayerInfo], str]:
         backbone = cls(name, BackboneOptions(weights=weights))
-        return backbone._seen_by_a_picture(size or _SIDE), backbone.default_layer
+        return backbone._seen_by(example, size or _SIDE), backbone.default_layer
 
-    def _seen_by_a_picture(self, side: int) -> list[LayerInfo]:
-        picture = torch.zeros((PROBE_BATCH, 3, side, side), device=self._device, dtype=self._dtype)
-        try:
-            with evaluation_mode(self._module):
-                return probe(self._module, Inputs((picture,)), self._named)
-        except Exception:  # it reads something else than pictures of that size
+    def _seen_by(self, example: Any, side: int) -> list[LayerInfo]:
+        """What a pass over `example`, or a picture of `side` pixels, finds of every layer.
+
+        Raises ItemError when the network cannot read the example.
+        """
+        item = self._usual_item(side) if example is None else self.prepare([example])[0]
+        if isinstance(item, ItemError):
+            raise item
+        if item is None:
             return self.layers()
+        try:
+            with evaluation_mode(self._module), torch.no_grad():
+                return probe(self._module, self._collate([item] * PROBE_BATCH), self._named)
+        except Exception as error:  # of the network's own code
+            if example is None:  # it reads something else than pictures of that size
+                return self.layers()
+            raise ItemError(
+                f"the network raises {type(error).__name__} for {_shapes(item)}: {_first_line(error)}"
+            ) from error
+
+    def _usual_item(self, side: int) -> Inputs | None:
+        """An item for a network of which nothing is known: a picture."""
+        return as_inputs(torch.zeros((3, side, side)), self._dtype, self._device)
 
     def layers(self) -> list[LayerInfo]:
         known = self._counts.infos
