@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import torch
 from torch import nn
 
-from embedsearch.backbones.base import Backbone, BackboneOptions, open_device
-from embedsearch.backbones.files.weights import check_sha256, load_into, own_weights
+from embedsearch.backbones.base import Backbone, BackboneOptions
+from embedsearch.backbones.files.weights import check_sha256
 from embedsearch.backbones.module_state import (
     alone_with,
     evaluation_mode,
@@ -23,9 +22,10 @@ from embedsearch.backbones.module_state import (
 )
 from embedsearch.backbones.outputs import as_features, batch_axis_first, padded
 from embedsearch.backbones.own.calls import CallCounts, Calls
+from embedsearch.backbones.own.factory import make_network
 from embedsearch.backbones.own.items import as_inputs, signature, stack
 from embedsearch.backbones.own.preprocess import FROM_FACTORY, Preprocess, open_preprocess
-from embedsearch.backbones.own.user_code import SCHEME, absolute, code_name, code_sha256, importing_for, load_code
+from embedsearch.backbones.own.user_code import SCHEME, absolute, code_name, code_sha256
 from embedsearch.backbones.probe import PROBE_BATCH, probe
 from embedsearch.backbones.tap import Inputs, no_such_call, run_through, run_to
 from embedsearch.errors import CodeError, EmbedSearchError, ItemError, UsageError, unknown
@@ -52,27 +52,8 @@ class ModuleBackbone(Backbone):
     """
 
     def __init__(self, name: str, options: BackboneOptions) -> None:
-        """name: module:FILE_OR_PACKAGE:FACTORY. What the factory makes is ours: it is moved to the device
-        and takes --weights. A factory gives a module, or a module and its preprocess."""
-        with importing_for(name):
-            factory = load_code(name)
-            made = factory if isinstance(factory, nn.Module) else _made(factory, name)
-            if options.weights == "auto" and options.expect_sha256 is None and made is not factory:
-                _warn_of_random(made, _made(factory, name), name)
-        module, preprocess = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
-        if not isinstance(module, nn.Module):
-            raise CodeError(
-                f"{name} gives {type(module).__name__}; it must give a torch.nn.Module, or one and a preprocess"
-            )
-        if not (preprocess is None or callable(preprocess) or isinstance(preprocess, str)):
-            raise CodeError(f"{name} gives {type(preprocess).__name__} as its preprocess; it must be a function")
-        origin = "those its code gives it"
-        if options.weights != "auto":
-            weights = own_weights(options.weights)
-            load_into(module, weights)
-            origin = weights.origin
-        device, move = open_device(options.device), cast("Any", module._apply)
-        move(lambda tensor: tensor if tensor.is_meta else tensor.to(device))
+        """name: module:FILE_OR_PACKAGE:FACTORY; see `make_network`."""
+        module, preprocess, origin = make_network(name, options)
         self._setup(absolute(name), module, options, preprocess, origin)
 
     @classmethod
@@ -89,7 +70,7 @@ class ModuleBackbone(Backbone):
         name: str,
         module: nn.Module,
         options: BackboneOptions,
-        preprocess: Callable[[Any], Any] | None,
+        preprocess: Callable[[Any], Any] | str | None,
         origin: str,
     ) -> None:
         if isinstance(module, torch.jit.ScriptModule):
@@ -128,7 +109,7 @@ class ModuleBackbone(Backbone):
         """The name of the network's own answer."""
         return next(iter(self._named))
 
-    def _open_preprocess(self, options: BackboneOptions, preprocess: Callable[[Any], Any] | None) -> Preprocess:
+    def _open_preprocess(self, options: BackboneOptions, preprocess: Callable[[Any], Any] | str | None) -> Preprocess:
         wanted = options.preprocess
         if wanted in (None, FROM_FACTORY) and preprocess is not None:
             return replace(open_preprocess(preprocess, self.modality, None, self.name), name=FROM_FACTORY)
@@ -297,32 +278,6 @@ class ModuleBackbone(Backbone):
             what = f"a picture of {self.size} px" if self.size else f"{self.modality.value}s through its preprocess"
             fix = "; give its size, or a preprocess" if self.size else ""
             raise UsageError(f"{self.name} cannot read {what}: {error}{fix}") from error
-
-
-def _made(factory: Any, name: str) -> Any:
-    if not callable(factory):
-        raise CodeError(f"{name} is {type(factory).__name__}; it must be a function that makes the network")
-    try:
-        return factory()
-    except (Exception, SystemExit) as error:  # anything may go wrong in code that is not ours
-        raise CodeError(f"{name} fails: {type(error).__name__}: {error}") from error
-
-
-def _warn_of_random(first: Any, second: Any, name: str) -> None:
-    """Warns when a factory gives other numbers each time: no other process could ask what is built with them."""
-    digests = []
-    for made in (first, second):
-        module = made[0] if isinstance(made, tuple) else made
-        if not isinstance(module, nn.Module):
-            return
-        numbers = {**tensors_of(module), **dict(module.named_buffers())}
-        digests.append(tensors_sha256({key: tensor for key, tensor in numbers.items() if not tensor.is_meta}))
-    if digests[0] != digests[1]:
-        warnings.warn(
-            f"{name} gives other weights each time it is called, random ones it seems, so that no query can be encoded "
-            "as an index is built now: give the trained ones with --weights FILE, load them in the factory, or seed it",
-            stacklevel=2,
-        )
 
 
 def _shapes(item: Inputs) -> str:
