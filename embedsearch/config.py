@@ -72,6 +72,8 @@ class Recipe:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
+        for each in fields(self):  # numpy's numbers and arrays become Python's, which JSON knows
+            object.__setattr__(self, each.name, _plain(getattr(self, each.name)))
         for name, valid in (
             ("fit", FITS),
             ("precision", PRECISIONS),
@@ -137,13 +139,12 @@ class Recipe:
             raise UsageError(f"recipe field {strange[0]!r} is not known; valid: {', '.join(sorted(known))}")
         if "modality" not in data:
             raise UsageError("the recipe has no field 'modality'")
+        data = {name: _plain(value) for name, value in data.items()}
         values = dict(data)
         values["modality"] = parse_enum(Modality, data["modality"], "modality")
         values["metric"] = parse_enum(Metric, data.get("metric", "cosine"), "metric")
         for name, value in data.items():
             _check_type(name, value)
-            if isinstance(value, list):
-                values[name] = tuple(value)
         try:
             return cls(**values)
         except TypeError as error:
@@ -162,10 +163,8 @@ class Recipe:
         return [f"{name}: {theirs[name]!r}, now {mine[name]!r}" for name in mine if mine[name] != theirs[name]]
 
     def identity(self) -> Recipe:
-        """The recipe without what does not change a vector: where weights and code lie, which their hashes tell."""
-        return replace(
-            self, weights="", backbone=_without_folder(self.backbone), preprocess=_without_folder(self.preprocess)
-        )
+        """The recipe without what does not change a vector: where the weights were asked from."""
+        return replace(self, weights="")
 
 
 _LISTS: dict[str, tuple[str, type]] = {
@@ -178,6 +177,14 @@ _KINDS: dict[str, tuple[type, tuple[str, ...]]] = {
     "a number": (Real, ("gem_p",)),
     "true or false": (bool, ("flip", "normalize")),
 }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return tuple(_plain(entry) for entry in value)
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    return value
 
 
 def _check_type(name: str, value: Any) -> None:
@@ -194,14 +201,6 @@ def _check_type(name: str, value: Any) -> None:
         fits = value is None or (isinstance(value, kind) and (kind is bool or not isinstance(value, bool)))
     if not fits:
         raise UsageError(f"recipe field {name!r} is {value!r}; it must be {told}")
-
-
-def _without_folder(reference: str | None) -> str | None:
-    """module:/folder/net.py:make as module:net.py:make, keras:/folder/model.keras as keras:model.keras."""
-    scheme, colon, rest = (reference or "").partition(":")
-    if not colon or scheme not in ("module", "keras"):
-        return reference
-    return f"{scheme}:{rest.rpartition('/')[2]}"
 
 
 class RecipeFields(TypedDict, total=False):

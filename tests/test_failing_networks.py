@@ -103,3 +103,30 @@ class Second(nn.Module):
 def test_a_network_that_would_mix_its_items_is_refused_also_where_it_looks_at_values(rng):
     with pytest.raises(UsageError, match="'lstm' takes its batch second"):
         es.Encoder(Second(), layer="head").encode(rng.random((4, 4, 4)))
+
+
+class Sly(nn.Module):
+    """Changes a buffer past the counter that torch keeps of changes."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(4))
+
+    def forward(self, x):
+        self.seen.data.add_(1)
+        return x + self.seen
+
+
+def test_buffers_changed_behind_torchs_back_are_what_they_were(rng):
+    net, x = Sly(), rng.random((3, 4)).astype(np.float32)
+    first = es.Encoder(net).encode(x)
+    np.testing.assert_array_equal(es.Encoder(net).encode(x), first)
+    assert net.seen.tolist() == [0.0] * 4
+
+
+def test_buffers_made_for_inference_only_do_no_harm(rng):
+    net = nn.Sequential(nn.Linear(4, 3))
+    with torch.inference_mode():
+        net.register_buffer("made", torch.ones(2))
+        net.append(nn.Linear(3, 2))
+    assert es.Encoder(net).encode(rng.random((2, 4))).shape == (2, 2)

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 import embedsearch as es
-from embedsearch.engine.building import build_with_report
 from embedsearch.errors import CodeError, ContradictionError, ItemError, UsageError
 
 NET = """
@@ -188,14 +187,14 @@ def test_a_network_that_learns_on_does_not_answer_for_an_index(tmp_path, rng):
         index.search(x[1])  # its bias is still another
 
 
-def test_a_project_that_has_moved_goes_on(net, folder, tmp_path):
+def test_code_that_has_moved_is_named_to_a_query_and_is_another_to_a_build(net, folder, tmp_path):
     options = {"preprocess": "unit", "size": 16, "layer": "1"}
     es.build(folder, tmp_path / "i", backbone=f"module:{net}:make", **options)
     moved = tmp_path / "elsewhere"
     moved.mkdir()
     net.rename(moved / "net.py")
-    report = build_with_report(folder, tmp_path / "i", backbone=f"module:{moved}/net.py:make", **options)
-    assert report.up_to_date
+    with pytest.raises(ContradictionError, match="backbone: .*now .*elsewhere/net.py"):
+        es.build(folder, tmp_path / "i", backbone=f"module:{moved}/net.py:make", **options)
     picture = next(iter(folder.iterdir()))
     with pytest.raises(CodeError, match="--backbone module:FILE.py:NAME"):
         es.open(tmp_path / "i").search(picture)

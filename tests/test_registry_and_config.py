@@ -125,3 +125,15 @@ def test_every_error_is_ours_and_has_a_place_in_the_tree():
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
     assert all(issubclass(kind, EmbedSearchError) for kind in kinds)
     assert all(kind.__name__ in (errors.__doc__ or "") for kind in kinds)
+
+
+def test_numbers_of_numpy_are_taken_as_pythons():
+    import numpy as np
+
+    recipe = Recipe(
+        Modality.IMAGE, layers=("a", "b"), layer_weights=np.array([1, 2]), scales=(np.float32(1), 0.5),
+        size=np.int64(64), gem_p=np.float32(3), flip=np.bool_(True), pca=np.int32(2),
+    )  # fmt: skip
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    assert (recipe.size, recipe.layer_weights, recipe.flip) == (64, (1, 2), True)
+    assert Recipe.from_dict({"modality": "image", "scales": np.array([1, 0.7])}).scales == (1.0, 0.7)

@@ -44,10 +44,10 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
     buffers = [(part, dict(part._buffers)) for part, _ in flags if part._buffers]
     # a forward pass may count its calls, or average what it sees, in a buffer
     values = {
-        id(tensor): (tensor, tensor._version, tensor.detach().clone())
+        id(tensor): (tensor, tensor.detach().clone())
         for _, own in buffers
         for tensor in own.values()
-        if tensor is not None and not tensor.is_meta
+        if tensor is not None and tensor.layout is torch.strided and not (tensor.is_meta or tensor.is_inference())
     }
     try:
         for part, _ in flags:
@@ -60,8 +60,10 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
             part._buffers.clear()
             part._buffers.update(own)
         with torch.no_grad():
-            for tensor, version, before in values.values():
-                if tensor._version != version:
+            for tensor, before in values.values():
+                if tensor.shape != before.shape:
+                    tensor.data = before
+                elif not torch.equal(tensor, before):  # not by its version, which .data and numpy do not raise
                     tensor.copy_(before)
 
 

@@ -279,6 +279,9 @@ def _require_same_kind(built_with: str | None, given: str) -> None:
 def _require_code(recipe: Recipe, preprocess: Any) -> None:
     """Raises ContradictionError when a preprocess is given for an index that was built with none of the user's own."""
     kept = recipe.preprocess
+    is_mode = isinstance(preprocess, str) and not preprocess.startswith("module:")
+    if is_mode and preprocess != kept:
+        raise ContradictionError(f"the index was built with preprocess {kept!r}, not {preprocess!r}")
     if preprocess != kept and kept != "factory" and not str(kept).startswith(("module:", "memory:")):
         raise ContradictionError(
             f"the index was built with preprocess {kept!r}, which is known by its name; leave it out"

@@ -15,6 +15,7 @@ from embedsearch.backbones.files.keras_file import import_keras, load_keras_mode
 from embedsearch.backbones.module_state import tensors_sha256
 from embedsearch.backbones.own.calls import Calls
 from embedsearch.backbones.own.items import stack
+from embedsearch.backbones.own.keras_mask import MaskWatch
 from embedsearch.backbones.own.module import ModuleBackbone
 from embedsearch.backbones.own.preprocess import Preprocess, open_preprocess
 from embedsearch.backbones.tap import Inputs
@@ -115,13 +116,13 @@ class KerasBackbone(ModuleBackbone):
 
     def _run(self, inputs: Inputs, item: Inputs, modules: Mapping[str, nn.Module]) -> dict[str, torch.Tensor]:
         """The outputs, and beside them the masks that Keras passes from layer to layer (of padding, mostly)."""
-        self._masks: dict[str, list[torch.Tensor | None]] = {layer: [] for layer in modules}
-        handles = [module.register_forward_hook(_noting_mask(self._masks[layer])) for layer, module in modules.items()]
+        watches = {layer: MaskWatch(module) for layer, module in modules.items()}
         try:
             return super()._run(inputs, item, modules)
         finally:
-            for handle in handles:
-                handle.remove()
+            for watch in watches.values():
+                watch.stop()
+            self._masks = {layer: watch.masks for layer, watch in watches.items()}
 
     def _mask_of(self, layer: str, inputs: Inputs) -> torch.Tensor | None:
         call = layer.partition("@")[2]
@@ -164,18 +165,6 @@ class KerasBackbone(ModuleBackbone):
             places = {id(tensor): zero for tensor, zero in zip(tensors, zeros, strict=True)}
             return Inputs(kwargs={name: places[id(tensor)] for name, tensor in model.input.items()})
         return Inputs(tuple(zeros))
-
-
-def _noting_mask(masks: list[torch.Tensor | None]) -> Any:
-    def hook(layer: Any, args: Any, _output: Any) -> None:
-        read = args[0] if args else None
-        # Keras marks a tensor with its mask only after this hook, so the layer is asked as Keras asks it
-        before = [getattr(part, "_keras_mask", None) for part in (read if isinstance(read, list | tuple) else [read])]
-        mask = layer.compute_mask(read, before if isinstance(read, list | tuple) else before[0])
-        mask = mask[0] if isinstance(mask, list | tuple) and mask else mask
-        masks.append(mask if isinstance(mask, torch.Tensor) else None)
-
-    return hook
 
 
 def _walk(model: Any, prefix: str) -> list[tuple[str, nn.Module]]:

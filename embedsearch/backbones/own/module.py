@@ -203,7 +203,8 @@ class ModuleBackbone(Backbone):
 
     def _versions_now(self) -> list[tuple[int, int]]:
         """Changes whenever somebody trains the network or puts other weights into it."""
-        return [(id(tensor), tensor._version) for tensor in self._module.parameters()]
+        tensors = self._module.parameters()
+        return [(id(tensor), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
 
     def _require_unchanged(self) -> None:
         """Raises ContradictionError when an index needs the network as it was, and it is not so any more."""
