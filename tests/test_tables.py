@@ -409,6 +409,9 @@ def test_a_state_dict_under_a_key_of_the_users_own_is_found(tmp_path):
     torch.save({"epoch": 3, "model_state": {"items.weight": weight}, "opt": optimizer}, tmp_path / "nest.pt")
     assert EmbeddingTable.candidates(tmp_path / "nest.pt") == [("items.weight", (5, 3))]
     np.testing.assert_array_equal(EmbeddingTable.load(tmp_path / "nest.pt", "items").rows, weight.numpy())
+    beside = {"best_loss": torch.tensor(0.3), "rng": torch.get_rng_state(), "norm": {"mean": torch.ones(3)}}
+    torch.save({"model": {"name": "x"}, "net": {"items.weight": weight}, **beside}, tmp_path / "beside.pt")
+    np.testing.assert_array_equal(EmbeddingTable.load(tmp_path / "beside.pt", "items").rows, weight.numpy())
     torch.save({"a": {"x": weight}, "b": {"y": weight}}, tmp_path / "two.pt")
     with pytest.raises(WeightsError, match="several state dicts, under a, b"):
         EmbeddingTable.load(tmp_path / "two.pt", "x")

@@ -142,19 +142,21 @@ def load_into(module: nn.Module, weights: Weights) -> None:
 
 def _under_another_key(checkpoint: Any, path: Path) -> Any:
     """What lies under a key of the user's own, where that is the only state dict in a checkpoint."""
-    if not isinstance(checkpoint, Mapping) or any(isinstance(value, torch.Tensor) for value in checkpoint.values()):
+    if not isinstance(checkpoint, Mapping) or _holds_weights(checkpoint):
         return checkpoint
-    found = {
-        str(key): value
-        for key, value in checkpoint.items()
-        if isinstance(value, Stub)
-        or (isinstance(value, Mapping) and any(isinstance(inner, torch.Tensor) for inner in value.values()))
-    }
+    found = {str(key): value for key, value in checkpoint.items() if isinstance(value, Stub) or _holds_weights(value)}
     if len(found) > 1:
         raise WeightsError(
             f"weights {path} hold several state dicts, under {', '.join(found)}; save the one that is meant"
         )
     return next(iter(found.values())) if found else checkpoint
+
+
+def _holds_weights(value: Any) -> bool:
+    """True for a state dict; statistics, losses and states of generators, which lie beside one, are no matrices."""
+    if not isinstance(value, Mapping):
+        return False
+    return any(isinstance(tensor, torch.Tensor) and tensor.ndim > 1 for tensor in value.values())
 
 
 def _can_map(path: Path) -> bool:
@@ -165,8 +167,9 @@ def _can_map(path: Path) -> bool:
 def _state_dict(checkpoint: Any, path: Path) -> State:
     """The state dict in what a checkpoint file holds: itself, a module's, or under the usual keys and prefixes."""
     for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping | Stub):
-            checkpoint = checkpoint[key]
+        inner = checkpoint.get(key) if isinstance(checkpoint, Mapping) else None
+        if isinstance(inner, Stub) or (isinstance(inner, Mapping) and any(map(torch.is_tensor, inner.values()))):
+            checkpoint = inner
     checkpoint = _under_another_key(checkpoint, path)
     told = checkpoint.origin if isinstance(checkpoint, Stub) else type(checkpoint).__name__
     if isinstance(checkpoint, Stub):
