@@ -205,7 +205,9 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, emoji):
         "--weights",
         "packaged",
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # what runs in the background has inherited that it ignores Ctrl-C
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **heard) as process:
         while not (tmp_path / "i" / "build.json").exists():
             time.sleep(0.05)
         time.sleep(0.5)

@@ -39,11 +39,12 @@ def run_to(
     handles = []
     waiting = dict(wanted)
     n_calls = dict.fromkeys(wanted, 0)
+    active = [True]  # a hook that an interrupt leaves behind does nothing
     thread = get_ident()  # the same layer may be running in another one, for somebody else
 
     def tap(name: str) -> Any:
         def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-            if get_ident() != thread:
+            if not active or get_ident() != thread:
                 return
             n_calls[name] += 1
             if n_calls[name] != wanted[name]:
@@ -64,6 +65,7 @@ def run_to(
     except _Reached:
         return outputs
     finally:
+        active.clear()
         for handle in handles:
             handle.remove()
     raise no_such_call(next(iter(waiting)), n_calls[next(iter(waiting))])
@@ -75,11 +77,12 @@ def run_through(module: nn.Module, inputs: Inputs, layers: Mapping[str, nn.Modul
     """
     outputs: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
     handles = []
+    active = [True]
     thread = get_ident()
 
     def tap(name: str) -> Any:
         def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-            if get_ident() == thread:
+            if active and get_ident() == thread:
                 outputs[name].append(first_tensor(output).clone())
 
         return hook
@@ -89,6 +92,7 @@ def run_through(module: nn.Module, inputs: Inputs, layers: Mapping[str, nn.Modul
             handles.append(layer.register_forward_hook(tap(name)))
         module(*inputs.args, **inputs.kwargs)
     finally:
+        active.clear()
         for handle in handles:
             handle.remove()
     return outputs
