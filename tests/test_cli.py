@@ -206,8 +206,9 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, emoji):
         "packaged",
     ]
     # what runs in the background has inherited that it ignores Ctrl-C
-    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **heard) as process:
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        signal.signal(signal.SIGINT, inherited)
         while not (tmp_path / "i" / "build.json").exists():
             time.sleep(0.05)
         time.sleep(0.5)
