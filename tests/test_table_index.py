@@ -8,6 +8,7 @@ from safetensors.numpy import save_file
 
 import embedsearch as es
 from embedsearch.engine.building import build_with_report
+from embedsearch.engine.inputs import _table_in
 from embedsearch.errors import SourceError, UsageError
 
 
@@ -30,6 +31,39 @@ def test_the_rows_of_a_checkpoint_are_searchable_by_their_ids(rows, tmp_path):
     assert_is_best(numbers, scores, rows[:5], rows, "cosine", 4)
     with pytest.raises(UsageError, match=r"it offers: item_embedding\.weight \(40 x 6\)"):
         es.build(tmp_path / "m.pt", tmp_path / "j")
+
+
+@pytest.mark.parametrize(
+    ("source", "table"),
+    [
+        ("model.pt::emb.weight", ("model.pt", "emb.weight")),
+        ("model.pt::", ("model.pt", None)),
+        ("model.pt", ("model.pt", None)),
+        ("MODEL.PT", ("MODEL.PT", None)),
+        ("vectors.vec.gz", ("vectors.vec.gz", None)),
+        ("rows.npy::x", ("rows.npy", "x")),
+        ("s3://b/model.npz", ("s3://b/model.npz", None)),
+        ("s3://b/model.npz::emb", ("s3://b/model.npz", "emb")),
+        ("simplecache::s3://b/model.npz", ("simplecache::s3://b/model.npz", None)),
+        ("simplecache::s3://b/model.npz::emb", ("simplecache::s3://b/model.npz", "emb")),
+        ("simplecache::s3://b/rows.npy", None),
+        ("zip://*.png::s3://b/photos.zip", None),
+        ("a::b.csv", None),
+        ("photos", None),
+        ("rows.npy", None),
+        ("lines.txt", None),
+    ],
+)
+def test_a_parameter_is_told_from_a_chained_url(source, table):
+    assert _table_in(source) == table
+
+
+def test_a_table_behind_a_chained_url_is_read(rows, tmp_path):
+    np.savez(tmp_path / "t.npz", emb=rows)
+    url = f"simplecache::file://{tmp_path}/t.npz"
+    assert len(es.build(f"{url}::emb", tmp_path / "i")) == 40
+    with pytest.raises(UsageError, match=r"it offers: emb \(40 x 6\)"):
+        es.build(url, tmp_path / "j")
 
 
 def test_only_changed_rows_are_refreshed(rows, tmp_path):

@@ -12,6 +12,7 @@ from embedsearch.sources import ArraySource, Columns, ItemSource, TensorSource, 
 from embedsearch.types import Modality
 
 _CHECKPOINTS = (".pt", ".pth", ".bin", ".safetensors", ".keras", ".h5", ".hdf5", ".npz", ".vec", ".vec.gz")
+_HOLDING = (*_CHECKPOINTS, ".npy", ".txt", ".txt.gz")
 _SIGN = "::"  # between a file and the parameter in it
 
 
@@ -25,9 +26,9 @@ def open_input(
     """
     if isinstance(ids, str | Path):
         ids = read_lines(str(ids))
-    if isinstance(source, str | Path) and _names_table(str(source)):
-        path, _, name = str(source).rpartition(_SIGN)
-        source = EmbeddingTable.load(path, name or None) if path else EmbeddingTable.load(str(source))
+    table = _table_in(str(source)) if isinstance(source, str | Path) else None
+    if table is not None:
+        source = EmbeddingTable.load(*table)
     if hasattr(source, "detach"):  # a torch tensor, perhaps with a gradient, perhaps on another device
         source = source.detach().cpu().numpy()
     if hasattr(source, "state_dict") or hasattr(source, "embeddings"):  # an embedding layer itself
@@ -47,9 +48,10 @@ def open_input(
     return opened.described(ids, metadata)
 
 
-def _names_table(source: str) -> bool:
-    """True for FILE::PARAMETER, and for files in which only that can be meant; not for chained URLs."""
+def _table_in(source: str) -> tuple[str, str | None] | None:
+    """The file and the parameter, if one is named, of FILE::PARAMETER and of files in which only a table can be
+    meant; None for anything else. The parts of a chained URL (simplecache::s3://...) stay together."""
     path, sign, name = source.rpartition(_SIGN)
     if sign and "://" not in name:
-        return path.lower().endswith((*_CHECKPOINTS, ".npy", ".txt", ".txt.gz"))
-    return source.lower().endswith(_CHECKPOINTS)
+        return (path, name or None) if path.lower().endswith(_HOLDING) else None
+    return (source, None) if source.lower().endswith(_CHECKPOINTS) else None
