@@ -9,14 +9,10 @@ from typing import Annotated, Optional
 
 import typer
 
+from embedsearch.cli import options
 from embedsearch.cli.app import app
-from embedsearch.cli.options import POOLINGS, long_texts
 from embedsearch.cli.progress import open_progress
 from embedsearch.errors import UsageError
-
-_RECIPE = "Recipe"
-_TABLE = "Tables"
-_SPEED = "Speed, not result"
 
 _LONG = {
     "windows": "texts are longer than the network reads at once: they were read in windows and pooled over all of them",
@@ -40,7 +36,7 @@ Examples:\n
 """
 
 
-@app.command(epilog=_EXAMPLES)
+@app.command(cls=options.NamingCommand, epilog=_EXAMPLES)
 def build(
     source: Annotated[
         str,
@@ -51,8 +47,7 @@ def build(
     ],
     out: Annotated[Optional[Path], typer.Option(help="Folder of the index. Default: indexes/NAME.")] = None,
     recipe: Annotated[
-        Optional[Path],
-        typer.Option(help="Recipe fields from a JSON file; options override them.", rich_help_panel=_RECIPE),
+        Optional[Path], typer.Option(help="Recipe fields from a JSON file; options override them.")
     ] = None,
     backbone: Annotated[
         Optional[str],
@@ -61,57 +56,24 @@ def build(
             "module:FILE_OR_PACKAGE:FACTORY of your own. Default: vgg16 for pictures, minilm for texts."
         ),
     ] = None,
-    weights: Annotated[
-        Optional[str],
-        typer.Option(help="auto, packaged, a .safetensors or .pth file, a folder or hub name for bert. Default: auto."),
-    ] = None,
-    layer: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            help="Name or alias, as `embedsearch layers` lists them; may be repeated. Or first-last-avg, last-4-avg. "
-            "Default: the backbone's own."
-        ),
-    ] = None,
-    layer_weight: Annotated[
-        Optional[list[float]], typer.Option(help="One for each --layer, in their order. Default: 1.")
-    ] = None,
-    combine: Annotated[
-        Optional[str], typer.Option(help="Several layers: concat (vectors), mean (activations). Default: concat.")
-    ] = None,
-    pooling: Annotated[Optional[str], typer.Option(help=f"{POOLINGS}. Default: mean.")] = None,
-    gem_p: Annotated[Optional[float], typer.Option(help="Exponent of gem. Default: 3.")] = None,
-    size: Annotated[Optional[int], typer.Option(help="Pixels of the shorter side. Default: the network's own.")] = None,
-    fit: Annotated[Optional[str], typer.Option(help="crop, pad or squash. Default: crop.")] = None,
-    scale: Annotated[
-        Optional[list[float]],
-        typer.Option(help="Average over pictures at this multiple of --size; may be repeated. Default: 1."),
-    ] = None,
-    flip: Annotated[
-        Optional[bool], typer.Option("--flip", help="Average over each picture and its mirror image.")
-    ] = None,
-    preprocess: Annotated[
-        Optional[str],
-        typer.Option(
-            help="For a network of your own: torch, caffe, tf, unit or raw (how pixels are scaled), or "
-            "module:FILE_OR_PACKAGE:FUNCTION from one item to its tensor."
-        ),
-    ] = None,
-    channels: Annotated[
-        Optional[str],
-        typer.Option(
-            help="For a network of your own: first or last, where its layers have their channels. Default: auto."
-        ),
-    ] = None,
-    max_tokens: Annotated[
-        Optional[int], typer.Option(help="Tokens of one window of a text. Default: the network's own.")
-    ] = None,
-    overlap: Annotated[
-        Optional[int], typer.Option(help="Tokens that neighbouring windows share. Default: an eighth of a window.")
-    ] = None,
+    weights: options.Weights[Optional[str]] = None,
+    layer: options.Layer = None,
+    layer_weight: options.LayerWeight = None,
+    combine: options.Combine[Optional[str]] = None,
+    pooling: options.Pooling[Optional[str]] = None,
+    gem_p: options.GemP[Optional[float]] = None,
+    size: options.Size = None,
+    fit: options.Fit[Optional[str]] = None,
+    scale: options.Scale = None,
+    flip: options.Flip[Optional[bool]] = None,
+    preprocess: options.Preprocess = None,
+    channels: options.Channels[Optional[str]] = None,
+    max_tokens: options.MaxTokens = None,
+    overlap: options.Overlap = None,
     chunk: Annotated[
         bool, typer.Option("--chunk", help="Each window of a longer text is an item of its own: id#1, id#2, ...")
     ] = False,
-    cut: Annotated[bool, typer.Option("--cut", help="Cut longer texts after their first window.")] = False,
+    cut: options.Cut = False,
     pca: Annotated[Optional[int], typer.Option(help="Reduce to this many dimensions by PCA.")] = None,
     whiten: Annotated[Optional[int], typer.Option(help="Reduce to this many dimensions by PCA-whitening.")] = None,
     metric: Annotated[Optional[str], typer.Option(help="cosine, ip or l2. Default: cosine.")] = None,
@@ -130,8 +92,8 @@ def build(
     image_column: Annotated[Optional[str], typer.Option(help="Column with paths of pictures. Default: image.")] = None,
     index: Annotated[str, typer.Option(help="auto, flat (exact) or hnsw (graph).")] = "auto",
     batch_size: Annotated[str, typer.Option(help="Items the network reads at once, or auto.")] = "auto",
-    precision: Annotated[str, typer.Option(help="float32, bfloat16, or auto (float32).")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    precision: options.Precision = "auto",
+    device: options.Device = "auto",
     workers: Annotated[Optional[int], typer.Option(help="Threads that decode pictures. Default: all cores.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when inputs were skipped.")] = False,
     restart: Annotated[
@@ -158,8 +120,8 @@ def build(
             recipe=recipe, backbone=backbone, weights=weights, preprocess=preprocess, channels=channels,
             layer=layer or None, layer_weights=layer_weight or None, combine=combine, pooling=pooling, gem_p=gem_p,
             size=size, fit=fit,
-            scales=scale or None, flip=flip, max_tokens=max_tokens, overlap=overlap, long_texts=long_texts(chunk, cut),
-            pca=pca, whiten=whiten, metric=metric, normalize=normalize, modality=modality, ids=ids,
+            scales=scale or None, flip=flip, max_tokens=max_tokens, overlap=overlap,
+            long_texts=options.long_texts(chunk, cut), pca=pca, whiten=whiten, metric=metric, normalize=normalize, modality=modality, ids=ids,
             id_column=id_column, text_column=text_column, image_column=image_column,
             index=index, batch_size=_auto_int("--batch-size", batch_size), precision=precision, device=device,
             workers=workers, restart=restart, progress=progress,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from embedsearch.cli import options
 from embedsearch.cli.app import app
 
 _LONG = {
@@ -25,9 +25,9 @@ Examples:\n
 
 @app.command(epilog=_EXAMPLES)
 def info(
-    index: Annotated[Path, typer.Argument(help="Folder of the index.")],
+    index: options.IndexFolder,
     verify: Annotated[bool, typer.Option("--verify", help="Compare every byte with what was committed.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show what an index holds, how it was made, how well it finds, and what was left out and why."""
     from embedsearch.engine.opening import open as open_index

@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from embedsearch.cli import options
 from embedsearch.cli.app import app
 
 _EXAMPLES = """
@@ -22,9 +23,7 @@ Examples:\n
 
 @app.command(epilog=_EXAMPLES)
 def layers(
-    backbone: Annotated[
-        str, typer.Argument(help="A torchvision name (vgg16, ...), bert, minilm, keras:PATH, module:FILE.py:FACTORY.")
-    ],
+    backbone: options.NetworkName,
     weights: Annotated[
         str, typer.Option(help="For bert a folder or hub name; for networks of your own a file.")
     ] = "auto",
@@ -33,7 +32,7 @@ def layers(
         Optional[str],
         typer.Option("--input", help="For a network of your own: FILE.npy with one item it reads, or a text."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """List the layers of a network: name, aliases, type, output shape, and what it costs until there.
 

@@ -1,11 +1,98 @@
-"""What several commands take."""
+"""What several commands take. `Name[Optional[str]]` where a recipe may stand behind the option, else `Name[str]`."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Optional, TypeVar
+
+import typer
+from typer.core import TyperCommand, TyperOption
 
 from embedsearch.errors import UsageError
 from embedsearch.registry import POOLING
 
-POOLINGS = ", ".join(POOLING)
+Value = TypeVar("Value")
+
+# ---- arguments -----------------------------------------------------------------------------------------------------
+
+IndexFolder = Annotated[Path, typer.Argument(help="Folder of the index.")]
+NetworkName = Annotated[
+    str,
+    typer.Argument(help="A torchvision name (vgg16, ...), bert, minilm, keras:PATH, module:FILE.py:FACTORY."),
+]
+
+# ---- the network and its layers ------------------------------------------------------------------------------------
+
+Weights = Annotated[
+    Value,
+    typer.Option(
+        help="auto, packaged, a .safetensors or .pth file, a folder or hub name for bert. Default: auto.",
+        show_default=False,
+    ),
+]
+Layer = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        help="Name or alias, as `embedsearch layers` lists them; may be repeated. Or first-last-avg, last-4-avg. "
+        "Default: the backbone's own."
+    ),
+]
+LayerWeight = Annotated[Optional[list[float]], typer.Option(help="One for each --layer, in their order. Default: 1.")]
+Combine = Annotated[
+    Value,
+    typer.Option(
+        help="Several layers: concat (vectors), mean (activations). Default: concat.",
+        show_default=False,
+    ),
+]
+_POOLING_DEFAULT = "Default: mean."
+Pooling = Annotated[Value, typer.Option(help=_POOLING_DEFAULT, show_default=False)]  # names: see NamingCommand
+GemP = Annotated[Value, typer.Option(help="Exponent of gem. Default: 3.", show_default=False)]
+
+# ---- what it reads -------------------------------------------------------------------------------------------------
+
+Size = Annotated[Optional[int], typer.Option(help="Pixels of the shorter side. Default: the network's own.")]
+Fit = Annotated[Value, typer.Option(help="crop, pad or squash. Default: crop.", show_default=False)]
+Scale = Annotated[
+    Optional[list[float]],
+    typer.Option(help="Average over pictures at this multiple of --size; may be repeated. Default: 1."),
+]
+Flip = Annotated[Value, typer.Option("--flip", help="Average over each picture and its mirror image.")]
+Preprocess = Annotated[
+    Optional[str],
+    typer.Option(
+        help="For a network of your own: torch, caffe, tf, unit or raw (how pixels are scaled), or "
+        "module:FILE_OR_PACKAGE:FUNCTION from one item to its tensor."
+    ),
+]
+Channels = Annotated[
+    Value,
+    typer.Option(
+        help="For a network of your own: first or last, where its layers have their channels. Default: auto.",
+        show_default=False,
+    ),
+]
+MaxTokens = Annotated[Optional[int], typer.Option(help="Tokens of one window of a text. Default: the network's own.")]
+Overlap = Annotated[
+    Optional[int], typer.Option(help="Tokens that neighbouring windows share. Default: an eighth of a window.")
+]
+Cut = Annotated[bool, typer.Option("--cut", help="Cut longer texts after their first window.")]
+
+# ---- how it runs, and what it prints -------------------------------------------------------------------------------
+
+Precision = Annotated[str, typer.Option(help="float32, bfloat16, or auto (float32).")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
+
+
+class NamingCommand(TyperCommand):
+    """Names the poolings in its help, and only there: looking for those of other packages takes milliseconds."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        for parameter in self.params:
+            if isinstance(parameter, TyperOption) and parameter.name == "pooling":
+                parameter.help = f"{', '.join(POOLING)}. {_POOLING_DEFAULT}"
+        super().format_options(ctx, formatter)
 
 
 def long_texts(chunk: bool, cut: bool) -> str | None:

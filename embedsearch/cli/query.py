@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from embedsearch.cli import options
 from embedsearch.cli.app import app
 from embedsearch.errors import UsageError
 from embedsearch.types import Hits, Modality
@@ -28,7 +29,7 @@ Examples:\n
 
 @app.command(epilog=_EXAMPLES)
 def query(
-    index: Annotated[Path, typer.Argument(help="Folder of the index.")],
+    index: options.IndexFolder,
     inputs: Annotated[
         Optional[list[str]],
         typer.Argument(
