@@ -19,6 +19,11 @@ PRECISIONS = ("float32", "bfloat16")
 CHANNELS = ("auto", "first", "last")
 COMBINES = ("concat", "mean")
 LONG_TEXTS = ("windows", "chunk", "cut")
+# what names of the user's own networks and functions begin with, here and in the manifest
+MODULE_SCHEME = "module:"  # code: FILE_OR_PACKAGE:NAME
+KERAS_SCHEME = "keras:"  # a model's file
+MEMORY_SCHEME = "memory:"  # given in Python, so that it has to be given again
+FROM_FACTORY = "factory"  # the name of a preprocess that a network's own code gives with it
 # fields that mean something for one modality only, with what leaves them unused
 _ONLY_FOR: dict[Modality, tuple[str, ...]] = {
     Modality.IMAGE: ("size", "scales", "flip", "fit"),
@@ -165,6 +170,11 @@ class Recipe:
     def identity(self) -> Recipe:
         """The recipe without what does not change a vector: where the weights were asked from."""
         return replace(self, weights="")
+
+
+def is_own(name: str) -> bool:
+    """True for the name of a network or function of the user's own; others are found by their name alone."""
+    return name.startswith((MODULE_SCHEME, KERAS_SCHEME, MEMORY_SCHEME))
 
 
 _LISTS: dict[str, tuple[str, type]] = {

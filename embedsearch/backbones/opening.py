@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from embedsearch.backbones.base import Backbone, BackboneOptions
+from embedsearch.config import MEMORY_SCHEME
 from embedsearch.errors import CodeError, UsageError
 from embedsearch.registry import BACKBONES
 
@@ -36,11 +37,10 @@ def open_backbone(name: str, *, module: Any = None, **options: Any) -> Backbone:
     given = BackboneOptions(**options)
     if module is not None:
         return _of(module, given)
-    scheme, colon, rest = name.partition(":")
-    if scheme == "memory" and colon:
+    if name.startswith(MEMORY_SCHEME):
         raise CodeError(
-            f"the network {rest} was given in Python and is not stored with the index; give it again: "
-            "embedsearch.open(path, backbone=the_network), or --backbone module:FILE.py:FACTORY"
+            f"the network {name.removeprefix(MEMORY_SCHEME)} was given in Python and is not stored with the index; "
+            "give it again: embedsearch.open(path, backbone=the_network), or --backbone module:FILE.py:FACTORY"
         )
     backbone: Backbone = backbone_class(name)(name, given)
     return backbone

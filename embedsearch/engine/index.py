@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embedsearch.artifact.skipped import skip_reasons
-from embedsearch.config import Recipe
+from embedsearch.config import FROM_FACTORY, MODULE_SCHEME, Recipe, is_own
 from embedsearch.errors import ContradictionError, UsageError
 from embedsearch.pipeline.group import best_of_each_text
 from embedsearch.pipeline.search import Searcher
@@ -277,15 +277,13 @@ def _require_same_kind(built_with: str | None, given: str) -> None:
 
 
 def _require_code(recipe: Recipe, preprocess: Any) -> None:
-    """Raises ContradictionError when a preprocess is given for an index that was built with none of the user's own."""
+    """Raises ContradictionError for another preprocess than the index has, unless both are code of the user's own."""
     kept = recipe.preprocess
-    is_mode = isinstance(preprocess, str) and not preprocess.startswith("module:")
-    if is_mode and preprocess != kept:
-        raise ContradictionError(f"the index was built with preprocess {kept!r}, not {preprocess!r}")
-    if preprocess != kept and kept != "factory" and not str(kept).startswith(("module:", "memory:")):
-        raise ContradictionError(
-            f"the index was built with preprocess {kept!r}, which is known by its name; leave it out"
-        )
+    is_code = not isinstance(preprocess, str) or preprocess.startswith(MODULE_SCHEME)
+    is_own_kept = kept == FROM_FACTORY or is_own(str(kept))
+    if preprocess != kept and not (is_own_kept and is_code):
+        given = repr(preprocess) if isinstance(preprocess, str) else "a function"
+        raise ContradictionError(f"the index was built with preprocess {kept!r}, not {given}; leave it out")
 
 
 def _checked(k: int) -> int:

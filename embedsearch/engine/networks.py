@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from embedsearch.config import is_own
 from embedsearch.errors import UsageError
 from embedsearch.types import LayerInfo
 
@@ -19,7 +20,7 @@ def describe(
     """
     from embedsearch.backbones import backbone_class
 
-    if example is not None and not backbone.startswith(("module:", "keras:")):
+    if example is not None and not is_own(backbone):
         raise UsageError(f"an example input is for networks of your own; what {backbone} reads is known")
     layers: tuple[list[LayerInfo], str] = backbone_class(backbone).describe(
         backbone, weights=weights, size=size, example=example

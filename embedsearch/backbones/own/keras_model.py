@@ -19,10 +19,10 @@ from embedsearch.backbones.own.keras_mask import MaskWatch
 from embedsearch.backbones.own.module import ModuleBackbone
 from embedsearch.backbones.own.preprocess import Preprocess, open_preprocess
 from embedsearch.backbones.tap import Inputs
+from embedsearch.config import KERAS_SCHEME
 from embedsearch.errors import UsageError, WeightsError, unknown
 from embedsearch.types import Features, Modality
 
-SCHEME = "keras:"
 _USUAL_SIDE = 224  # pixels, of networks that read pictures of any size
 _SCALING = ("Rescaling", "Normalization")  # layers with which a network scales its pixels by itself
 
@@ -37,7 +37,7 @@ class KerasBackbone(ModuleBackbone):
 
     def __init__(self, name: str, options: BackboneOptions) -> None:
         """name: keras:PATH of a .keras or .h5 file."""
-        path = Path(name.removeprefix(SCHEME)).expanduser().absolute()
+        path = Path(name.removeprefix(KERAS_SCHEME)).expanduser().absolute()
         model = load_keras_model(path)
         model.trainable = False
         origin = str(path)
@@ -47,7 +47,7 @@ class KerasBackbone(ModuleBackbone):
                 model.load_weights(options.weights)
             except (OSError, ValueError) as error:
                 raise WeightsError(f"weights {origin} do not fit {path}: {str(error).splitlines()[0]}") from error
-        self._setup(f"{SCHEME}{path}", model, options, None, origin)
+        self._setup(f"{KERAS_SCHEME}{path}", model, options, None, origin)
 
     def _names(self, module: nn.Module) -> dict[str, nn.Module]:
         import_keras()  # a model in memory may be of another backend
@@ -73,7 +73,7 @@ class KerasBackbone(ModuleBackbone):
             options.preprocess,
             self.modality,
             "raw" if scales_itself else None,
-            f"the Keras model {self.name.removeprefix(SCHEME)}",
+            f"the Keras model {self.name.removeprefix(KERAS_SCHEME)}",
             channels_first=self._data_format(self._module) == "channels_first",
         )
 

@@ -24,10 +24,11 @@ from embedsearch.backbones.outputs import as_features, batch_axis_first, padded
 from embedsearch.backbones.own.calls import CallCounts, Calls
 from embedsearch.backbones.own.factory import make_network
 from embedsearch.backbones.own.items import as_inputs, signature, stack
-from embedsearch.backbones.own.preprocess import FROM_FACTORY, Preprocess, open_preprocess
-from embedsearch.backbones.own.user_code import SCHEME, absolute, code_name, code_sha256
+from embedsearch.backbones.own.preprocess import Preprocess, open_preprocess
+from embedsearch.backbones.own.user_code import absolute, code_name, code_sha256
 from embedsearch.backbones.probe import PROBE_BATCH, probe
 from embedsearch.backbones.tap import Inputs, no_such_call, run_through, run_to
+from embedsearch.config import FROM_FACTORY, MODULE_SCHEME
 from embedsearch.errors import CodeError, EmbedSearchError, ItemError, UsageError, unknown
 from embedsearch.types import Features, LayerInfo, Modality
 
@@ -160,7 +161,7 @@ class ModuleBackbone(Backbone):
     def resolve_layer(self, name: str) -> str:
         bare, at, call = name.partition("@")
         if bare not in self._named:
-            hint = f"(`embedsearch layers {self.name}` lists them)" if self.name.startswith(SCHEME) else ""
+            hint = f"(`embedsearch layers {self.name}` lists them)" if self.name.startswith(MODULE_SCHEME) else ""
             raise unknown("layer", bare, self._named, hint)
         if at and not (call.isdigit() and int(call) >= 1):
             raise UsageError(f"layer {name!r}: a call is a number from 1 on, as in {bare}@1")

@@ -11,12 +11,10 @@ import numpy as np
 from PIL import Image
 
 from embedsearch.backbones.own.pixels import MODES, scale_pixels
-from embedsearch.backbones.own.user_code import SCHEME, absolute, code_name, load_code
+from embedsearch.backbones.own.user_code import absolute, code_name, load_code
+from embedsearch.config import MEMORY_SCHEME, MODULE_SCHEME
 from embedsearch.errors import CodeError, ItemError, UsageError, unknown
 from embedsearch.types import Modality
-
-_MEMORY = "memory:"
-FROM_FACTORY = "factory"  # the name of a preprocess that a network's own code gives with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +83,11 @@ def open_preprocess(
     """
     if callable(wanted):
         return Preprocess(modality, code_name(wanted), None, wanted)
-    if wanted is not None and wanted.startswith(SCHEME):
+    if wanted is not None and wanted.startswith(MODULE_SCHEME):
         return Preprocess(modality, absolute(wanted), None, load_code(wanted, "preprocess"))
-    if wanted is not None and wanted.startswith(_MEMORY):
+    if wanted is not None and wanted.startswith(MEMORY_SCHEME):
         raise CodeError(
-            f"the preprocess {wanted.removeprefix(_MEMORY)} was given in Python; give it again: "
+            f"the preprocess {wanted.removeprefix(MEMORY_SCHEME)} was given in Python; give it again: "
             "embedsearch.open(path, preprocess=the_function), or --preprocess module:FILE.py:FUNCTION"
         )
     if wanted is not None and wanted not in MODES:

@@ -13,9 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from embedsearch.config import MEMORY_SCHEME, MODULE_SCHEME
 from embedsearch.errors import CodeError, UsageError, unknown
 
-SCHEME = "module:"
 _ALIAS = "embedsearch_user_"
 
 
@@ -45,7 +45,7 @@ def importing_for(reference: str) -> Iterator[None]:
 def absolute(reference: str) -> str:
     """The same reference with the path of a file made absolute, so that it is found from another folder."""
     place, name = _parts(reference)
-    return f"{SCHEME}{Path(place).expanduser().absolute()}:{name}" if place.endswith(".py") else reference
+    return f"{MODULE_SCHEME}{Path(place).expanduser().absolute()}:{name}" if place.endswith(".py") else reference
 
 
 def code_sha256(references: Iterable[str | None]) -> str | None:
@@ -54,7 +54,7 @@ def code_sha256(references: Iterable[str | None]) -> str | None:
     digest = hashlib.sha256()
     found = False
     for reference in references:
-        if reference is None or not reference.startswith(SCHEME):
+        if reference is None or not reference.startswith(MODULE_SCHEME):
             continue
         place, _ = _parts(reference)
         if not place.endswith(".py"):
@@ -69,11 +69,11 @@ def code_sha256(references: Iterable[str | None]) -> str | None:
 def code_name(thing: Any) -> str:
     """The name under which the manifest tells of a network or function that was given in Python."""
     named = thing if hasattr(thing, "__qualname__") else type(thing)
-    return f"memory:{named.__module__}.{named.__qualname__}"
+    return f"{MEMORY_SCHEME}{named.__module__}.{named.__qualname__}"
 
 
 def _parts(reference: str) -> tuple[str, str]:
-    place, colon, name = reference.removeprefix(SCHEME).rpartition(":")
+    place, colon, name = reference.removeprefix(MODULE_SCHEME).rpartition(":")
     if not colon or not place or not name:
         raise UsageError(f"{reference!r} names no code; write module:FILE.py:NAME or module:package.file:NAME")
     return place, name
