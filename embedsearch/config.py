@@ -24,6 +24,9 @@ MODULE_SCHEME = "module:"  # code: FILE_OR_PACKAGE:NAME
 KERAS_SCHEME = "keras:"  # a model's file
 MEMORY_SCHEME = "memory:"  # given in Python, so that it has to be given again
 FROM_FACTORY = "factory"  # the name of a preprocess that a network's own code gives with it
+# what files with a network's weights end in
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
+KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 # fields that mean something for one modality only, with what leaves them unused
 _ONLY_FOR: dict[Modality, tuple[str, ...]] = {
     Modality.IMAGE: ("size", "scales", "flip", "fit"),

@@ -9,20 +9,15 @@ from typing import Any
 from torch import nn
 
 from embedsearch.backbones.base import Backbone, BackboneOptions
-from embedsearch.config import MEMORY_SCHEME
+from embedsearch.config import KERAS_SUFFIXES, MEMORY_SCHEME, TORCH_SUFFIXES
 from embedsearch.errors import CodeError, UsageError
 from embedsearch.registry import BACKBONES
 
 # what people write who mean a network of their own, and what they should write
 _OWN = {
     (".py",): "for code of your own write module:FILE.py:FACTORY",
-    (".keras", ".h5", ".hdf5"): "for a Keras model write keras:{name}",
-    (
-        ".pt",
-        ".pth",
-        ".bin",
-        ".safetensors",
-    ): "a file of weights is given with --weights, beside module:FILE.py:FACTORY; "
+    KERAS_SUFFIXES: "for a Keras model write keras:{name}",
+    TORCH_SUFFIXES: "a file of weights is given with --weights, beside module:FILE.py:FACTORY; "
     "for the rows of an embedding table build {name}::PARAMETER",
 }
 

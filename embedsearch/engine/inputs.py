@@ -8,11 +8,13 @@ from typing import Any
 
 from embedsearch.errors import UsageError
 from embedsearch.pipeline.table import EmbeddingTable
+from embedsearch.pipeline.table_file import TABLE_SUFFIXES
 from embedsearch.sources import ArraySource, Columns, ItemSource, TensorSource, open_source, read_lines
 from embedsearch.types import Modality
 
-_CHECKPOINTS = (".pt", ".pth", ".bin", ".safetensors", ".keras", ".h5", ".hdf5", ".npz", ".vec", ".vec.gz")
-_HOLDING = (*_CHECKPOINTS, ".npy", ".txt", ".txt.gz")
+# such a file holds a table only where a parameter is named; else vectors or items of its own, or lines of text
+_OFTEN_NONE = (".npy", ".txt", ".txt.gz")
+_ALWAYS = tuple(suffix for suffix in TABLE_SUFFIXES if suffix not in _OFTEN_NONE)
 _SIGN = "::"  # between a file and the parameter in it
 
 
@@ -53,5 +55,5 @@ def _table_in(source: str) -> tuple[str, str | None] | None:
     meant; None for anything else. The parts of a chained URL (simplecache::s3://...) stay together."""
     path, sign, name = source.rpartition(_SIGN)
     if sign and "://" not in name:
-        return (path, name or None) if path.lower().endswith(_HOLDING) else None
-    return (source, None) if source.lower().endswith(_CHECKPOINTS) else None
+        return (path, name or None) if path.lower().endswith(TABLE_SUFFIXES) else None
+    return (source, None) if source.lower().endswith(_ALWAYS) else None

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from embedsearch.config import KERAS_SUFFIXES, TORCH_SUFFIXES
 from embedsearch.errors import UnknownNameError, UsageError
 from embedsearch.sources.arrays import read_matrix
 from embedsearch.sources.files import is_url
@@ -21,8 +22,9 @@ from embedsearch.vectors import Matrix
 IN_MEMORY = "<table>"
 _NAMELESS = "vectors"
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
-_NETWORKS = (".pt", ".pth", ".bin", ".safetensors", ".keras", ".h5", ".hdf5")
+_NETWORKS = (*TORCH_SUFFIXES, *KERAS_SUFFIXES)
 _WORDS = (".txt", ".vec", ".txt.gz", ".vec.gz")
+TABLE_SUFFIXES = (*_NETWORKS, ".npz", ".npy", *_WORDS)
 _SHOWN = 12
 
 
@@ -121,8 +123,7 @@ def _file_offer(source: str) -> Offer:
     if lower.endswith(".npz"):
         return Offer(location, read_npz(location))
     if not lower.endswith(_NETWORKS):
-        valid = ", ".join((*_NETWORKS, ".npz", ".npy", *_WORDS))
-        raise UsageError(f"{source} is not a kind of file that holds a table; valid: {valid}")
+        raise UsageError(f"{source} is not a kind of file that holds a table; valid: {', '.join(TABLE_SUFFIXES)}")
     if is_url(location):
         raise UsageError(f"{source} is read from a local path only; copy it here first")
     from embedsearch.backbones.files.parameters import file_parameters

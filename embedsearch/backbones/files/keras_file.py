@@ -11,7 +11,6 @@ from zipfile import is_zipfile
 
 from embedsearch.errors import MissingExtraError, UsageError, WeightsError
 
-KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 _FIX = "start Python with KERAS_BACKEND=torch set, or set it in os.environ before keras is first imported"
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from embedsearch.backbones.files.keras_file import KERAS_SUFFIXES, load_keras_model
+from embedsearch.backbones.files.keras_file import load_keras_model
 from embedsearch.backbones.files.weights import read_weights
+from embedsearch.config import KERAS_SUFFIXES
 from embedsearch.errors import UsageError
 
 # name -> tensor or array; name of an embedding layer -> name of its parameter

@@ -16,6 +16,7 @@ from torch import nn
 from embedsearch.backbones.files.inert_names import Stub
 from embedsearch.backbones.files.module_file import module_tensors, read_inert
 from embedsearch.backbones.module_state import forget, tensors_of
+from embedsearch.config import TORCH_SUFFIXES
 from embedsearch.errors import ContradictionError, UsageError, WeightsError
 
 State = dict[str, torch.Tensor]
@@ -67,10 +68,10 @@ def read_weights(path: Path) -> Weights:
             from safetensors.torch import load_file
 
             state: Any = load_file(path)
-        elif path.suffix in (".pth", ".pt", ".bin"):
+        elif path.suffix in TORCH_SUFFIXES:
             state = _read_checkpoint(path)
         else:
-            raise UsageError(f"weights {path} end in {path.suffix!r}; valid: .safetensors, .pth, .pt, .bin")
+            raise UsageError(f"weights {path} end in {path.suffix!r}; valid: {', '.join(TORCH_SUFFIXES)}")
     except (OSError, RuntimeError, ValueError, EOFError) as error:
         raise WeightsError(f"weights {path} cannot be read: {error}") from error
     except Exception as error:
