@@ -87,18 +87,11 @@ def assign_weights(module: nn.Module, weights: Weights) -> None:
     """Puts `weights` into a module on the meta device; what they lack stays on meta.
 
     Tensors of another shape (a classifier for other classes) are left out, and missed only if a layer
-    above them is asked for. Raises WeightsError when nothing fits, which tells another network.
+    above them is asked for. Raises WeightsError when nothing fits.
     """
-    wanted = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    fitting = {name: tensor for name, tensor in weights.state.items() if wanted.get(name) == tensor.shape}
-    if not fitting:
-        raise WeightsError(
-            f"weights {weights.origin} do not belong to this network: "
-            f"it needs e.g. {next(iter(wanted))!r}, they hold e.g. {next(iter(weights.state), 'nothing')!r}"
-        )
     fitting = OrderedDict(
         (name, tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16, torch.float64) else tensor)
-        for name, tensor in fitting.items()
+        for name, tensor in _fitting(weights, tensors_of(module)).items()
     )
     # versions of the layers' formats, which safetensors does not keep; some networks read them
     fitting._metadata = weights.metadata or module.state_dict()._metadata  # type: ignore[attr-defined]
@@ -126,6 +119,20 @@ def load_into(module: nn.Module, weights: Weights) -> None:
     """Copies weights into a module that is ours; what they lack is taken away, so that no random number
     is ever part of a vector. Raises WeightsError when nothing fits."""
     own = tensors_of(module)
+    fitting = _fitting(weights, own)
+    # into tensors without numbers nothing can be copied
+    module.load_state_dict(fitting, strict=False, assign=any(tensor.is_meta for tensor in own.values()))
+    # a tied tensor is stored once in a file, and loaded under all of its names; a counter is no weight
+    loaded = {own[name].data_ptr() for name in fitting if not own[name].is_meta}
+    missing = [name for name, tensor in own.items() if name not in fitting and tensor.data_ptr() not in loaded]
+    forget(module, [name for name in missing if not name.endswith("num_batches_tracked")])
+
+
+def _fitting(weights: Weights, own: Mapping[str, torch.Tensor]) -> State:
+    """The weights that a network with the tensors `own` has a place for, by name and shape.
+
+    Raises WeightsError when there are none, which tells another network.
+    """
     state = weights.state
     fitting = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
     if not fitting:
@@ -133,12 +140,7 @@ def load_into(module: nn.Module, weights: Weights) -> None:
             f"weights {weights.origin} do not belong to this network: it needs e.g. {next(iter(own), 'nothing')!r}, "
             f"they hold e.g. {next(iter(state), 'nothing')!r}"
         )
-    # into tensors without numbers nothing can be copied
-    module.load_state_dict(fitting, strict=False, assign=any(tensor.is_meta for tensor in own.values()))
-    # a tied tensor is stored once in a file, and loaded under all of its names; a counter is no weight
-    loaded = {own[name].data_ptr() for name in fitting if not own[name].is_meta}
-    missing = [name for name, tensor in own.items() if name not in fitting and tensor.data_ptr() not in loaded]
-    forget(module, [name for name in missing if not name.endswith("num_batches_tracked")])
+    return fitting
 
 
 def _under_another_key(checkpoint: Any, path: Path) -> Any:
