@@ -1,22 +1,15 @@
 """Keras models: every layer equals that of Keras' own sub-model, from memory and from a file."""
 
-import json
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
-from user_networks import arrays, equal, snapshot, unchanged
+from keras_models import L, as_it_was, keras, nested, numbered, pooled, sequential, state, sub_model
+from user_networks import arrays, equal
 
 import embedsearch as es
-from embedsearch.backbones.files.keras_file import import_keras
 from embedsearch.backbones.packaged import packaged_vgg16
-from embedsearch.errors import ContradictionError, MissingExtraError, UnknownNameError, UsageError, WeightsError
+from embedsearch.errors import UnknownNameError, UsageError
 
-keras = import_keras()
-L = keras.layers
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 
@@ -41,57 +34,12 @@ class Subclassed(keras.Model):
         return self.high(self.drop(self.low(self.low(x)[..., :4]), training=training))
 
 
-def numbered(model, seed=3):
-    """The model with weights that leave no layer at zero."""
-    rng = np.random.default_rng(seed)
-    model.set_weights([rng.normal(0.1, 0.5, w.shape) ** 2 if "variance" in w.path else rng.normal(0.1, 0.4, w.shape)
-                       for w in model.weights])  # fmt: skip
-    return model
-
-
-def sequential():
-    return numbered(keras.Sequential([
-        L.Input((9, 9, 3)), L.Conv2D(4, 3, padding="same", activation="relu", name="conv1"),
-        L.BatchNormalization(name="norm"), L.MaxPooling2D(name="pool"), L.Dropout(0.5, name="drop"),
-        L.Conv2D(5, 3, name="conv2"), L.GlobalAveragePooling2D(name="gap"), L.Dense(6, name="dense"),
-    ]))  # fmt: skip
-
-
 def branching():
     x = L.Input((9, 9, 3))
     a, b = L.Conv2D(4, 1, name="a")(x), L.Conv2D(4, 3, padding="same", name="b")(x)
     added = L.Add(name="add")([a, L.ReLU(name="relu")(b)])
     y = L.Dense(3, name="top")(L.Flatten(name="flat")(L.Concatenate(name="cat")([added, a])))
     return numbered(keras.Model(x, [y, a]))
-
-
-def nested():
-    x = L.Input((4,))
-    inner = keras.Sequential([L.Input((4,)), L.Dense(5, name="i1", activation="tanh"), L.Dense(4, name="same")],
-                             name="inner")  # fmt: skip
-    other = keras.Sequential([L.Input((4,)), L.Dense(4, name="same"), L.Dense(3, name="i2")], name="other")
-    return numbered(keras.Model(x, L.Dense(2, name="top")(other(inner(x)))))
-
-
-def pooled(x):
-    x = x.detach().cpu().numpy().astype(np.float32)
-    x = x.reshape(len(x), -1, x.shape[-1]).mean(axis=1) if x.ndim > 2 else x
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
-
-
-def sub_model(model, output, x):
-    """What Keras' own sub-model up to a layer gives."""
-    with torch.no_grad():
-        return pooled(keras.Model(model.inputs[0], output)(x, training=False))
-
-
-def state(model):
-    return {**snapshot(model), "trainable": [layer.trainable for layer in model._flatten_layers()]}
-
-
-def as_it_was(model, before):
-    assert [layer.trainable for layer in model._flatten_layers()] == before.pop("trainable")
-    unchanged(model, before)
 
 
 # ---- layers ----------------------------------------------------------------------------------------------------------
@@ -264,138 +212,3 @@ def test_pixels_are_scaled_as_keras_says(emoji):
         equal(encoder.encode([pixels]), sub_model(plain, plain.outputs[0], scaled))
     ours = es.Encoder(scaling, layer="conv", modality="image").encode([pixels, emoji["google"][0]])
     equal(ours, es.Encoder(plain, modality="image", preprocess="tf").encode([pixels, emoji["google"][0]]))
-
-
-# ---- indexes, files, and what is missing -----------------------------------------------------------------------------
-
-
-def fresh(*command, **environment):
-    result = subprocess.run(
-        [sys.executable, *map(str, command)], capture_output=True, text=True, timeout=300,
-        env={**os.environ, "KERAS_BACKEND": "", **environment},
-    )  # fmt: skip
-    return result.returncode, result.stdout, result.stderr
-
-
-def test_an_index_built_from_a_file_is_asked_in_a_fresh_process(folder, tmp_path):
-    numbered(sequential()).save(tmp_path / "m.keras")
-    options = {"layer": "conv2", "preprocess": "unit", "modality": "image"}
-    index = es.build(folder, tmp_path / "index", backbone=f"keras:{tmp_path / 'm.keras'}", **options)
-    picture = sorted(folder.iterdir())[4]
-    code, out, err = fresh("-m", "embedsearch", "query", tmp_path / "index", picture, "--json", "-k", "2")
-    assert code == 0, err
-    assert json.loads(out)[0]["hits"][0]["id"] == picture.name and len(index) == 10
-    (tmp_path / "m.keras").rename(tmp_path / "moved.keras")
-    with pytest.raises(WeightsError, match="m.keras does not exist"):
-        es.open(tmp_path / "index").search(picture)
-    moved = es.open(tmp_path / "index", backbone=f"keras:{tmp_path / 'moved.keras'}")
-    assert moved.search(picture, k=1)[0].id == picture.name
-    numbered(sequential(), seed=4).save(tmp_path / "m.keras")
-    with pytest.raises(ContradictionError, match="built with weights of sha256"):
-        es.open(tmp_path / "index").search(picture)
-
-
-def test_an_index_built_in_memory_is_asked_with_the_model(tmp_path):
-    model, x = sequential(), np.stack(arrays(8, (9, 9, 3)))
-    before = state(model)
-    assert es.build(x, tmp_path / "index", backbone=model, layer="pool").search(x[3], k=1)[0].id == "3"
-    as_it_was(model, before)
-    assert es.open(tmp_path / "index", backbone=model).search(x[3], k=1)[0].id == "3"
-    model.save(tmp_path / "m.keras")  # the same weights from elsewhere
-    named = es.open(tmp_path / "index", backbone=f"keras:{tmp_path / 'm.keras'}")
-    assert named.search(x[5], k=1)[0].id == "5"
-    with pytest.raises(ContradictionError):
-        es.open(tmp_path / "index", backbone=numbered(sequential(), seed=9)).search(x[3])
-
-
-def test_weights_of_a_file_are_loaded_into_the_model(tmp_path):
-    numbered(sequential()).save(tmp_path / "m.keras")
-    other, items = numbered(sequential(), seed=8), arrays(2, (9, 9, 3))
-    other.save_weights(tmp_path / "w.weights.h5")
-    name = f"keras:{tmp_path / 'm.keras'}"
-    equal(es.Encoder(name, weights=tmp_path / "w.weights.h5").encode(items), pooled(other(np.stack(items))))
-    nested().save_weights(tmp_path / "n.weights.h5")
-    for wrong in ("n.weights.h5", "none.weights.h5", "w.txt"):
-        with pytest.raises(WeightsError, match="do not fit"):
-            es.Encoder(name, weights=tmp_path / wrong)
-
-
-def test_another_backend_is_refused(tmp_path, monkeypatch):
-    sequential().save(tmp_path / "m.keras")
-    name = f"keras:{tmp_path / 'm.keras'}"
-    # of a backend that is not installed keras itself cannot be imported
-    code, _, err = fresh("-c", f"import embedsearch as es; es.Encoder({name!r})", KERAS_BACKEND="jax")
-    assert code == 1 and "UsageError: keras cannot be imported on its backend: No module named 'jax'" in err
-    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
-    for backbone in (sequential(), name):
-        with pytest.raises(UsageError, match="keras runs on its backend 'jax', needed is 'torch'"):
-            es.Encoder(backbone)
-
-
-def test_without_keras_the_extra_is_named(monkeypatch, tmp_path):
-    sequential().save(tmp_path / "m.keras")
-    monkeypatch.setitem(sys.modules, "keras", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'embedsearch\[keras\]'"):
-        es.Encoder(f"keras:{tmp_path / 'm.keras'}")
-    assert es.Encoder(torch.nn.Linear(2, 2)).encode([[1.0, 2.0]]).shape == (1, 2)
-    with pytest.raises(UsageError, match="must be a name, a torch.nn.Module or a Keras model, not int"):
-        es.Encoder(5)
-
-
-def test_padding_that_keras_masks_changes_nothing():
-    torch.manual_seed(0)
-    model = keras.Sequential([
-        keras.Input((None,), dtype="int32"), keras.layers.Embedding(10, 4, mask_zero=True, name="emb"),
-        keras.layers.LSTM(5, return_sequences=True, name="lstm"), keras.layers.Dense(3, name="dense"),
-    ])  # fmt: skip
-    for layer in ("emb", "lstm", "dense"):
-        short, padded = es.Encoder(model, layer=layer).encode([[1, 2, 3], [1, 2, 3, 0, 0, 0]])
-        np.testing.assert_allclose(padded, short, atol=1e-6)
-        cut = keras.Model(model.inputs[0], model.get_layer(layer).output)
-        real = cut(np.array([[1, 2, 3, 0, 0, 0]])).detach().numpy()[0, :3].mean(axis=0)
-        np.testing.assert_allclose(padded, real / np.linalg.norm(real), atol=1e-6)
-
-
-class Reversed(L.Layer):
-    """Says nothing of masks, so Keras lets them end here."""
-
-    def call(self, x):
-        return keras.ops.flip(x, 1)
-
-
-class ByName(L.Layer):
-    supports_masking = True
-
-    def call(self, *, x):
-        return x * 2
-
-
-@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask:UserWarning")
-@pytest.mark.parametrize(
-    "last",
-    [
-        lambda e: L.LSTM(5, return_sequences=True, name="last")(e),
-        lambda e: Reversed(name="last")(e),
-        lambda e: L.Conv1D(3, 3, padding="same", name="last")(e),
-        lambda e: L.MultiHeadAttention(2, 3, name="last")(e, e),
-        lambda e: L.Bidirectional(L.LSTM(2, return_sequences=True), name="last")(e),
-        lambda e: L.TimeDistributed(L.Dense(3), name="last")(e),
-        lambda e: L.Concatenate(name="last")([e, L.Dense(2)(e)]),
-        lambda e: L.Permute((2, 1), name="last")(e),
-        lambda e: ByName(name="last")(x=e),
-        lambda e: L.LayerNormalization(name="last")(L.Dropout(0.5)(e)),
-    ],
-    ids=["lstm", "custom", "conv", "attention", "both ways", "distributed", "joined", "permuted", "by name", "norm"],
-)
-@pytest.mark.parametrize("layer", ["last", None])
-def test_a_mask_counts_where_keras_itself_has_one(last, layer):
-    torch.manual_seed(0)
-    inputs = keras.Input((6,), dtype="int32")
-    model = keras.Model(inputs, last(L.Embedding(10, 4, mask_zero=True)(inputs)))
-    ids = np.array([[1, 2, 3, 0, 0, 0], [4, 5, 6, 7, 8, 0]])
-    plain = model(ids)
-    mask = getattr(plain, "_keras_mask", None)
-    values = plain.detach().numpy()
-    real = np.ones(values.shape[:2], bool) if mask is None else mask.numpy()
-    expected = np.stack([row[own].mean(axis=0) for row, own in zip(values, real, strict=True)])
-    np.testing.assert_allclose(es.Encoder(model, layer=layer, normalize=False).encode(ids), expected, atol=1e-5)
