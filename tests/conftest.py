@@ -85,3 +85,11 @@ def folder(tmp_path, emoji):
     for path in emoji["twitter"][:10]:
         shutil.copy(path, root)
     return root
+
+
+@pytest.fixture
+def net_file(tmp_path):
+    """Code that makes a network, in a file of its own folder."""
+    from user_files import SEEDED, write
+
+    return write(tmp_path / "code" / "net.py", SEEDED)
