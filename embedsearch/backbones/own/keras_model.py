@@ -23,7 +23,6 @@ from embedsearch.config import KERAS_SCHEME
 from embedsearch.errors import UsageError, WeightsError, unknown
 from embedsearch.types import Features, Modality
 
-_USUAL_SIDE = 224  # pixels, of networks that read pictures of any size
 _SCALING = ("Rescaling", "Normalization")  # layers with which a network scales its pixels by itself
 
 
@@ -49,7 +48,7 @@ class KerasBackbone(ModuleBackbone):
                 raise WeightsError(f"weights {origin} do not fit {path}: {str(error).splitlines()[0]}") from error
         self._setup(f"{KERAS_SCHEME}{path}", model, options, None, origin)
 
-    def _names(self, module: nn.Module) -> dict[str, nn.Module]:
+    def _parts(self, module: nn.Module) -> dict[str, nn.Module]:
         import_keras()  # a model in memory may be of another backend
         model: Any = module
         if not model.built:
@@ -60,7 +59,7 @@ class KerasBackbone(ModuleBackbone):
         self._short = {
             name.rpartition(".")[2]: name for name in named if "." in name and own[name.rpartition(".")[2]] == 1
         }
-        return {("output" if "output" not in named else "(output)"): module, **named}
+        return named
 
     def _sha256(self) -> str:
         model: Any = self._module
@@ -80,7 +79,7 @@ class KerasBackbone(ModuleBackbone):
     def _usual_size(self) -> int:
         shape = self._input_shapes()[0] if self._input_shapes() else ()
         sides = shape[:2] if self._data_format(self._module) == "channels_last" else shape[1:]
-        return int(sides[0]) if len(shape) == 3 and sides[0] is not None else _USUAL_SIDE
+        return int(sides[0]) if len(shape) == 3 and sides[0] is not None else super()._usual_size()
 
     def _usual_item(self, side: int) -> Inputs | None:
         return self._zeros(side)

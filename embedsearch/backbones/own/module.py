@@ -102,9 +102,13 @@ class ModuleBackbone(Backbone):
         self._counts = CallCounts(module, self._named, self._batch_axis)
 
     def _names(self, module: nn.Module) -> dict[str, nn.Module]:
-        """Layers by the names they are asked for; the first one is the network itself."""
-        named = {name: part for name, part in module.named_modules(remove_duplicate=False) if name}
+        """The network itself, first, and its `_parts`."""
+        named = self._parts(module)
         return {("output" if "output" not in named else "(output)"): module, **named}
+
+    def _parts(self, module: nn.Module) -> dict[str, nn.Module]:
+        """The layers inside a network, by the names they are asked for."""
+        return {name: part for name, part in module.named_modules(remove_duplicate=False) if name}
 
     def _root(self) -> str:
         """The name of the network's own answer."""
@@ -146,9 +150,7 @@ class ModuleBackbone(Backbone):
         except Exception as error:  # of the network's own code
             if example is None:  # it reads something else than pictures of that size
                 return self.layers()
-            raise ItemError(
-                f"the network raises {type(error).__name__} for {_shapes(item)}: {_first_line(error)}"
-            ) from error
+            raise _raised(error, item) from error
 
     def _usual_item(self, side: int) -> Inputs | None:
         """An item for a network of which nothing is known: a picture."""
@@ -179,9 +181,7 @@ class ModuleBackbone(Backbone):
         except (EmbedSearchError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # of the network's own code, perhaps for one item of the batch only
-            raise ItemError(
-                f"the network raises {type(error).__name__} for {_shapes(batch[0])}: {_first_line(error)}"
-            ) from error
+            raise _raised(error, batch[0]) from error
 
     def _extract(self, batch: Sequence[Any], layers: Sequence[str]) -> dict[str, Features]:
         self._require_unchanged()
@@ -282,13 +282,12 @@ class ModuleBackbone(Backbone):
             raise UsageError(f"{self.name} cannot read {what}: {error}{fix}") from error
 
 
-def _shapes(item: Inputs) -> str:
+def _raised(error: Exception, item: Inputs) -> ItemError:
+    """What the network's own code raises for an item, in one line."""
     tensors = [*item.args, *item.kwargs.values()]
-    return " and ".join(f"{' x '.join(map(str, t.shape)) or 'one number'} of {str(t.dtype)[6:]}" for t in tensors)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    shapes = " and ".join(f"{' x '.join(map(str, t.shape)) or 'one number'} of {str(t.dtype)[6:]}" for t in tensors)
+    reason = str(error).strip().partition("\n")[0]
+    return ItemError(f"the network raises {type(error).__name__} for {shapes}: {reason}")
 
 
 def _chosen(layer: str, outputs: list[torch.Tensor]) -> torch.Tensor:
