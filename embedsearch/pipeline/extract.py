@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -18,6 +17,7 @@ from embedsearch.pipeline.encode import Encoder
 from embedsearch.pipeline.network import NOT_FINITE
 from embedsearch.pipeline.walk import Task, repeated, tasks
 from embedsearch.sources import ArraySource, ItemSource, printable
+from embedsearch.sources.arrays import row_hash
 from embedsearch.store import Ledger, Visit
 from embedsearch.types import Block, Item, Modality, Skip
 from embedsearch.vectors import Matrix, finite_rows
@@ -131,7 +131,7 @@ def _array_shards(
             if not finite[row]:
                 skips.append(Skip(item_id, "", "the vector holds NaN or infinity"))
                 continue
-            digest = _row_hash(x[row], metadata[row])
+            digest = row_hash(x[row], metadata[row] or None)
             visit = ledger.visit(item_id, digest)
             if visit is Visit.REPEATED:
                 skips.append(repeated(item_id))
@@ -152,10 +152,3 @@ def _array_shards(
             metadata=[metadata[row] for row in rows],
         )
         yield Shard(block, block.ids, changed, skips, n_known)
-
-
-def _row_hash(vector: Matrix, metadata: dict[str, Any]) -> str:
-    digest = hashlib.blake2b(vector.tobytes(), digest_size=16)
-    if metadata:
-        digest.update(repr(sorted(metadata.items())).encode())
-    return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -36,9 +37,7 @@ class ArraySource:
             raise UsageError("vectors must be real numbers")
         if matrix.shape[1] == 0:
             raise UsageError("vectors have 0 dimensions")
-        for what, rows in (("ids", ids), ("metadata rows", metadata)):
-            if rows is not None and len(rows) != len(matrix):
-                raise UsageError(f"{len(rows)} {what} were given for {len(matrix)} vectors")
+        require_as_many(len(matrix), "vectors", ids, metadata)
         self.location = location
         self._matrix = matrix
         self._ids = ids
@@ -101,6 +100,24 @@ def read_matrix(location: str) -> NDArray[Any]:
     if not isinstance(array, np.ndarray):
         raise SourceError(f"{location} holds several arrays; save one as .npy")
     return array
+
+
+def require_as_many(n: int, what: str, ids: Sequence[Any] | None, metadata: pa.Table | None) -> None:
+    """Raises UsageError when ids or metadata are given for another number of rows than `n`."""
+    for told, given in (("ids", ids), ("metadata rows", metadata)):
+        if given is not None and len(given) != n:
+            raise UsageError(f"{len(given)} {told} were given for {n} {what}")
+
+
+def row_hash(row: NDArray[Any], metadata: dict[str, Any] | None) -> str:
+    """The fingerprint of a row: 128 bits of BLAKE2b over its bytes and its metadata, as hex.
+
+    None and {} give two hashes, for both stand in indexes: None of vectors, {} of items of a network.
+    """
+    digest = hashlib.blake2b(row.tobytes(), digest_size=16)
+    if metadata is not None:
+        digest.update(repr(sorted(metadata.items())).encode())
+    return digest.hexdigest()
 
 
 def as_table(metadata: Any) -> tuple[pa.Table | None, dict[str, str]]:

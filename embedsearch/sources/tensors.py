@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -11,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from embedsearch.errors import UsageError
-from embedsearch.sources.arrays import IN_MEMORY, as_table, read_matrix
+from embedsearch.sources.arrays import IN_MEMORY, as_table, read_matrix, require_as_many, row_hash
 from embedsearch.sources.base import ItemSource
 from embedsearch.types import Item, Modality, Skip
 
@@ -32,9 +31,7 @@ class TensorSource(ItemSource):
         if rows.ndim < 2 or rows.dtype.kind not in "biuf":
             raise UsageError(f"items must be an array N x ... of real numbers, not {rows.dtype} {rows.shape}")
         self._table, self._renamed = as_table(metadata)
-        for what, given in (("ids", ids), ("metadata rows", self._table)):
-            if given is not None and len(given) != len(rows):
-                raise UsageError(f"{len(given)} {what} were given for {len(rows)} items")
+        require_as_many(len(rows), "items", ids, self._table)
         self.location = location
         self._rows = rows
         self._ids = None if ids is None else [str(i) for i in ids]
@@ -72,6 +69,4 @@ class TensorSource(ItemSource):
             if not np.isfinite(array).all():
                 yield Skip(item_id, "", "the array holds NaN or infinity")
                 continue
-            digest = hashlib.blake2b(array.tobytes(), digest_size=16)
-            digest.update(repr(sorted(metadata.items())).encode())
-            yield Item(item_id, content=array, fingerprint=digest.hexdigest(), metadata=metadata)
+            yield Item(item_id, content=array, fingerprint=row_hash(array, metadata), metadata=metadata)
