@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -125,14 +125,17 @@ def absent_tensors(module: nn.Module) -> list[str]:
 
 
 @contextmanager
-def reach_told(module: nn.Module, origin: str, layer: str) -> Iterator[None]:
-    """Turns an operation on weights that were never loaded into a WeightsError that says so."""
+def reach_told(absent: Sequence[str], origin: str, layers: Sequence[str]) -> Iterator[None]:
+    """Turns an operation on weights that were never loaded into a WeightsError that says so.
+
+    absent: the `absent_tensors` of the network that runs; where there are none, this does nothing.
+    """
     try:
-        with _NothingFromMeta(module, origin, layer) if absent_tensors(module) else nullcontext():
+        with _NothingFromMeta(absent, origin, layers) if absent else nullcontext():
             yield
     except (RuntimeError, NotImplementedError) as error:
-        if "meta" in str(error) and absent_tensors(module):
-            raise out_of_reach(module, origin, layer) from error
+        if "meta" in str(error) and absent:
+            raise out_of_reach(absent, origin, layers) from error
         raise
 
 
@@ -140,9 +143,9 @@ class _NothingFromMeta(TorchFunctionMode):
     """Refuses numbers made from weights that are not there: on the CPU a matrix product or convolution with a
     tensor of the meta device gives what happens to lie in memory, and no error."""
 
-    def __init__(self, module: nn.Module, origin: str, layer: str) -> None:
+    def __init__(self, absent: Sequence[str], origin: str, layers: Sequence[str]) -> None:
         super().__init__()
-        self._told = (module, origin, layer)
+        self._told = (absent, origin, layers)
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -181,10 +184,11 @@ def no_mixing(module: nn.Module) -> Iterator[None]:
             handle.remove()
 
 
-def out_of_reach(module: nn.Module, origin: str, layer: str) -> WeightsError:
-    """The error for a layer above the weights that were loaded."""
-    absent = absent_tensors(module)
+def out_of_reach(absent: Sequence[str], origin: str, layers: Sequence[str]) -> WeightsError:
+    """The error for layers, at least one of which is above the weights that were loaded."""
+    names = ", ".join(map(repr, layers))
+    told = f"layer {names}" if len(layers) == 1 else f"one of the layers {names}"
     return WeightsError(
-        f"the weights ({origin}) do not reach layer {layer!r}: they lack {absent[0]!r} and {len(absent) - 1} more; "
+        f"the weights ({origin}) do not reach {told}: they lack {absent[0]!r} and {len(absent) - 1} more; "
         "choose a layer below it, or give complete weights with --weights PATH"
     )

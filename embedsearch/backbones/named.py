@@ -31,6 +31,7 @@ class NamedBackbone(Backbone):
         self._module = module.eval().requires_grad_(False)
         move: Any = self._module._apply
         move(lambda tensor: tensor if tensor.is_meta else tensor.to(self._device))
+        self._absent = absent_tensors(self._module)  # once: nobody else holds the module, so it stays as it is
         self._precision = options.precision
         self._lock = threading.Lock()  # hooks are per module, so one pass at a time
 
@@ -66,13 +67,13 @@ class NamedBackbone(Backbone):
     def _run(
         self, inputs: Inputs, modules: Mapping[str, nn.Module], wanted: Mapping[str, int]
     ) -> dict[str, torch.Tensor]:
-        deepest = list(wanted)[-1]
-        with reach_told(self._module, self.weights_origin, deepest):
+        with reach_told(self._absent, self.weights_origin, list(wanted)):
             outputs = run_to(self._module, inputs, modules, wanted)
-        if any(output.is_meta for output in outputs.values()):
-            raise out_of_reach(self._module, self.weights_origin, deepest)
+        beyond = [layer for layer, output in outputs.items() if output.is_meta]
+        if beyond:
+            raise out_of_reach(self._absent, self.weights_origin, beyond[:1])
         return outputs
 
     def absent_weights(self) -> list[str]:
         """Names of the parameters and buffers for which no weights were loaded."""
-        return absent_tensors(self._module)
+        return list(self._absent)

@@ -12,6 +12,7 @@ from torch import nn
 from embedsearch.backbones.base import Backbone, BackboneOptions
 from embedsearch.backbones.files.weights import check_sha256
 from embedsearch.backbones.module_state import (
+    absent_tensors,
     alone_with,
     evaluation_mode,
     no_mixing,
@@ -194,7 +195,8 @@ class ModuleBackbone(Backbone):
             torch.no_grad(),
             torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._precision == "bfloat16"),
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
-            reach_told(self._module, self.weights_origin, layers[-1]),
+            # looked for in each batch anew, for the owner of the network may change it between two
+            reach_told(absent_tensors(self._module), self.weights_origin, layers),
             no_mixing(self._module),
         ):
             outputs = self._run(inputs, batch[0], modules)
@@ -209,8 +211,10 @@ class ModuleBackbone(Backbone):
 
     def _require_unchanged(self) -> None:
         """Raises ContradictionError when an index needs the network as it was, and it is not so any more."""
+        if self._expected is None:
+            return
         now = self._versions_now()
-        if self._expected is not None and now != self._versions:
+        if now != self._versions:
             check_sha256(self._sha256(), self._expected, self.weights_origin, _OTHER_NETWORK)
             self._versions = now
 
@@ -242,7 +246,7 @@ class ModuleBackbone(Backbone):
 
     def _features(self, layer: str, output: torch.Tensor, module: nn.Module, inputs: Inputs, n: int) -> Features:
         if output.is_meta:
-            raise out_of_reach(self._module, self.weights_origin, layer)
+            raise out_of_reach(absent_tensors(self._module), self.weights_origin, [layer])
         mask = self._mask_of(layer, inputs)
         if output.is_nested:  # torch's own transformer, and packed sequences, leave padding out
             output, mask = padded(output)
