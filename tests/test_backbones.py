@@ -102,7 +102,7 @@ def test_the_contract_of_a_backbone(name, random_weights, rng):
     layer = backbone.default_layer
     features = backbone.extract(images, [layer])[layer]
     b, t, c = features.values.shape
-    blank = backbone.blank(layer)
+    blank = backbone.blank([layer])[layer]
     assert blank.values.shape == (1, t, c) and blank.grid == features.grid and b == 3
     assert features.grid is None or features.grid[0] * features.grid[1] == t
     assert not features.values.requires_grad and torch.isfinite(features.values).all()

@@ -41,6 +41,18 @@ def test_every_layer_of_a_cnn_equals_a_plain_hook_alone_and_together():
     equal(es.Encoder(net, layer="output").encode(items), alone[-1])
 
 
+def test_one_pass_tells_the_widths_of_all_layers():
+    passes = []
+
+    def forward(self, x):
+        passes.extend([] if x.is_meta else [len(x)])
+        return self.high(self.low(x))
+
+    net = Net(forward, low=nn.Conv2d(3, 4, 3), high=nn.Conv2d(4, 5, 3))
+    encoder = es.Encoder(net, layer=["low", "high"], modality="image", size=16)
+    assert encoder.dim == 9 and passes == [1]
+
+
 def test_a_layer_equals_a_cut_that_torch_fx_made():
     net, items = cnn(), arrays()
     graph = torch.fx.symbolic_trace(copy.deepcopy(net).eval())

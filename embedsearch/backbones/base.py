@@ -119,8 +119,11 @@ class Backbone(ABC):
         up to a layer.
         """
 
-    def blank(self, layer: str) -> Features | None:
-        """Features of zeros as one item of usual size would give them, or None where only a pass can tell."""
+    def blank(self, layers: Sequence[str]) -> dict[str, Features] | None:
+        """Features of zeros as one item of usual size would give them, or None where only a pass can tell.
+
+        Takes at most one pass for all of `layers`.
+        """
         return None
 
 

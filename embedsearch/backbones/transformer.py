@@ -120,10 +120,13 @@ class TransformerBackbone(NamedBackbone):
         mask = torch.arange(width) < lengths[:, None]
         return as_features(output, layer, mask=mask.to(output.device), roles=roles.to(output.device))
 
-    def blank(self, layer: str) -> Features:
-        output = torch.zeros((1, *(self._table.info(layer).shape or ())))
-        ones = torch.ones((1, output.shape[1]))
-        return as_features(output, layer, mask=ones.bool(), roles=ones.to(torch.int8) * CONTENT)
+    def blank(self, layers: Sequence[str]) -> dict[str, Features]:
+        found = {}
+        for layer in layers:
+            output = torch.zeros((1, *(self._table.info(layer).shape or ())))
+            ones = torch.ones((1, output.shape[1]))
+            found[layer] = as_features(output, layer, mask=ones.bool(), roles=ones.to(torch.int8) * CONTENT)
+        return found
 
 
 def _row(features: Features, row: int, length: int) -> Features:

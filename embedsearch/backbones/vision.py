@@ -81,9 +81,12 @@ class TorchvisionBackbone(NamedBackbone):
             roles[:, 0] = CLASS if layer.startswith("encoder") else CONTENT
         return as_features(output, layer, channels_last=self._channels_last(layer), mask=mask, roles=roles)
 
-    def blank(self, layer: str) -> Features:
-        info = self._table.info(layer)
-        return self.to_features(info.name, torch.zeros((1, *(info.shape or ()))), [])
+    def blank(self, layers: Sequence[str]) -> dict[str, Features]:
+        infos = {layer: self._table.info(layer) for layer in layers}
+        return {
+            layer: self.to_features(info.name, torch.zeros((1, *(info.shape or ()))), [])
+            for layer, info in infos.items()
+        }
 
     def _channels_last(self, layer: str) -> bool:
         """Where a network of transformers or ConvNeXt blocks works on B x H x W x C."""

@@ -165,6 +165,5 @@ class PooledNetwork:
 
     def _width(self) -> int | None:
         """Dimensions of a pooled vector, by pooling zeros; so a pooling that does not suit a layer is told now."""
-        blanks = [self._backbone.blank(layer) for layer in self._recipe.layers]
-        known = [blank for blank in blanks if blank is not None]
-        return self._pool(known).shape[1] if len(known) == len(blanks) else None
+        blanks = self._backbone.blank(self._recipe.layers)
+        return None if blanks is None else self._pool([blanks[layer] for layer in self._recipe.layers]).shape[1]

@@ -139,11 +139,11 @@ class KerasBackbone(ModuleBackbone):
         around = next(iter(self._formats)) if len(self._formats) == 1 else import_keras().config.image_data_format()
         return getattr(layer, "data_format", None) or str(around)
 
-    def blank(self, layer: str) -> Features | None:
+    def blank(self, layers: Sequence[str]) -> dict[str, Features] | None:
         if self.modality is not Modality.TENSOR:
-            return super().blank(layer)
+            return super().blank(layers)
         zeros = self._zeros(None)
-        return None if zeros is None else self.extract([zeros], [layer])[layer]
+        return None if zeros is None else self.extract([zeros], layers)
 
     def _input_shapes(self) -> list[tuple[int | None, ...]]:
         """Shapes without the batch axis, [] for a subclassed model, which does not tell."""

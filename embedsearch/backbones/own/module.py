@@ -271,7 +271,7 @@ class ModuleBackbone(Backbone):
     def _places_last(self, module: nn.Module) -> bool:
         return isinstance(module, _PLACES_LAST)
 
-    def blank(self, layer: str) -> Features | None:
+    def blank(self, layers: Sequence[str]) -> dict[str, Features] | None:
         example = self._preprocess.example(self.size)
         if example is None:
             return None
@@ -279,7 +279,7 @@ class ModuleBackbone(Backbone):
         if isinstance(prepared[0], Exception):
             raise prepared[0]
         try:
-            return self.extract(prepared, [layer])[layer]
+            return self.extract(prepared, layers)
         except ItemError as error:
             what = f"a picture of {self.size} px" if self.size else f"{self.modality.value}s through its preprocess"
             fix = "; give its size, or a preprocess" if self.size else ""
