@@ -42,13 +42,17 @@ class Layout:
     def lock(self) -> Path:
         return self.root / ".lock"
 
-    def index(self, generation: int) -> Path:
-        return self.root / f"index-{generation:06d}.faiss"
+    def index(self, generation: int, suffix: str) -> Path:
+        return self.root / f"index-{generation:06d}{suffix}"
+
+    def rows(self, generation: int) -> Path:
+        """Beside an index: the stable id of the row at each of its positions, int64 as .npy."""
+        return self.root / f"index-{generation:06d}.rows"
 
     def postprocess(self, generation: int) -> Path:
         return self.root / f"postprocess-{generation:06d}.safetensors"
 
     def generation_files(self) -> list[tuple[int, Path]]:
         """Every file that belongs to one generation, with its number."""
-        found = [*self.root.glob("index-*.faiss*"), *self.root.glob("postprocess-*.safetensors")]
+        found = [*self.root.glob("index-*.*"), *self.root.glob("postprocess-*.safetensors")]
         return [(int(path.name.split("-")[1][:6]), path) for path in found]

@@ -2,5 +2,6 @@
 
 from embedsearch.index.base import VectorIndex
 from embedsearch.index.choose import Choice, choose_index
+from embedsearch.index.live import LiveIndex
 
-__all__ = ["Choice", "VectorIndex", "choose_index"]
+__all__ = ["Choice", "LiveIndex", "VectorIndex", "choose_index"]

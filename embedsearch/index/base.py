@@ -3,103 +3,114 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsearch.errors import DamagedIndexError
 from embedsearch.types import Metric
-from embedsearch.vectors import Matrix, faiss_metric
+from embedsearch.vectors import Matrix
 
 SearchParams = Mapping[str, int]
+Scores = NDArray[np.float32]
+Rows = NDArray[np.int64]
 
 
 class VectorIndex(ABC):
     """Vectors float32 N x D in row order; rows are int64, counted from 0 in the order of adding.
 
-    family: as registered. exact: search gives what brute force gives. Safe to search from many
-    threads: parameters travel with each call and nothing on the index changes.
+    Filled once: create, train (on a sample), reserve, add (block by block), complete. Then searched from
+    many threads: parameters travel with each call and nothing on the index changes.
+
+    family: as registered. exact: search gives what brute force gives. suffix: of its file.
     """
 
     family: ClassVar[str]
     exact: ClassVar[bool]
+    suffix: ClassVar[str] = ".faiss"
 
-    def __init__(self, faiss_index: Any, metric: Metric) -> None:
-        self._faiss = faiss_index
+    def __init__(self, metric: Metric) -> None:
         self.metric = metric
-        if faiss_index.metric_type != faiss_metric(metric):
-            raise DamagedIndexError(f"the index compares by FAISS metric {faiss_index.metric_type}, not {metric}")
 
     @classmethod
     @abstractmethod
-    def create(cls, dim: int, metric: Metric, params: SearchParams) -> Self:
+    def create(cls, dim: int, metric: Metric, params: Mapping[str, Any]) -> Self:
         """An empty index. params: build parameters of the family."""
 
     @classmethod
+    @abstractmethod
     def load(cls, path: Path, metric: Metric) -> Self:
-        """Raises DamagedIndexError when FAISS cannot read the file, or it has another metric."""
-        import faiss
+        """Raises DamagedIndexError when the file cannot be read, or it has another metric."""
 
-        try:
-            return cls(faiss.read_index(str(path)), metric)
-        except RuntimeError as error:
-            raise DamagedIndexError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    @abstractmethod
+    def save(self, path: Path) -> list[Path]:
+        """Writes `path`, and what belongs beside it; the paths of all that was written.
 
-    def save(self, path: Path) -> None:
-        import faiss
-
-        faiss.write_index(self._faiss, str(path))
+        Raises RuntimeError or OSError when it cannot be written.
+        """
 
     @property
     def needs_training(self) -> bool:
         """True while the index has to look at a sample of the vectors before any is added."""
-        return not self._faiss.is_trained
+        return False
 
-    def train(self, xt: Matrix) -> None:
+    def train(self, xt: Matrix) -> None:  # noqa: B027 - most have nothing to learn
         """Looks at a sample of the vectors; does nothing where that is not needed."""
-        if self.needs_training:
-            self._faiss.train(xt if len(xt) else np.zeros((1, self.dim), np.float32))
 
-    def reserve(self, n: int) -> None:
+    def reserve(self, n: int) -> None:  # noqa: B027
         """Takes memory for `n` vectors at once, so that adding them in blocks never holds a second copy."""
-        import faiss
 
-        storage: Any = self._faiss
-        for inner in ("storage", "index"):  # of a graph, of a transform
-            if hasattr(storage, inner):
-                storage = faiss.downcast_index(getattr(storage, inner))
-        # growing and shrinking leaves the capacity behind
-        storage.codes.resize(n * int(storage.code_size))
-        storage.codes.resize(0)
-
+    @abstractmethod
     def add(self, xb: Matrix) -> None:
         """Appends rows."""
-        self._faiss.add(xb)
+
+    def complete(self, report: Callable[[int], None]) -> None:
+        """Called once after the last add: what can be done only when all rows are there. report: is told how
+        many more of the len(self) rows are done."""
+        report(len(self))
 
     @abstractmethod
     def search(
         self, xq: Matrix, k: int, params: SearchParams, allowed: NDArray[np.bool_] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    ) -> tuple[Scores, Rows]:
         """Scores and rows of the k best for each query, both n x k, best first.
 
-        k: at most len(self). allowed: bool per row; only rows where it is true are answers. A row of -1
-        fills the end where fewer were found.
+        k: at most len(self), and at most the number of rows that are allowed. allowed: bool per row; only rows
+        where it is true are answers. A row of -1 fills the end where fewer were found.
         """
 
-    def __len__(self) -> int:
-        return int(self._faiss.ntotal)
+    def search_others(self, xq: Matrix, own: Rows, k: int, params: SearchParams) -> tuple[Scores, Rows]:
+        """As `search`, for queries that are rows of the index themselves and no answers to themselves.
+
+        own: int64 n, the row of each query. Where fewer than k others are found the end is -1.
+        """
+        D, I = self.search(xq, min(k + 1, len(self)), params)  # noqa: E741
+        others = np.argsort(own[:, None] == I, axis=1, kind="stable")[:, :k]  # the own row last
+        D, I = np.take_along_axis(D, others, 1), np.take_along_axis(I, others, 1)  # noqa: E741
+        I[own[:, None] == I] = -1
+        return D, I
+
+    def efforts(self, k: int) -> list[dict[str, int]]:
+        """Search parameters from the cheapest to the most thorough, among which one keeps a promise of recall.
+
+        k: how many answers will be asked for. Empty for exact families.
+        """
+        return []
+
+    @abstractmethod
+    def __len__(self) -> int: ...
 
     @property
+    @abstractmethod
     def dim(self) -> int:
-        return int(self._faiss.d)
+        """Width of the vectors that are added and asked with."""
 
     @property
+    @abstractmethod
     def bytes_per_vector(self) -> float:
         """Memory of the index for each vector it holds; ids and metadata not counted."""
-        return 4.0 * self.dim
 
 
 def selector(allowed: NDArray[np.bool_]) -> Any:

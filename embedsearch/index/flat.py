@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsearch.index.base import SearchParams, VectorIndex, selector
+from embedsearch.index.base import SearchParams, selector
+from embedsearch.index.faiss_index import FaissIndex
 from embedsearch.types import Metric
 from embedsearch.vectors import Matrix, faiss_metric
 
 
-class FlatIndex(VectorIndex):
+class FlatIndex(FaissIndex):
     """FAISS IndexFlat: every vector is compared with the query.
 
     Under l2 the vectors are centred first, which changes no distance: for a batch FAISS computes
@@ -23,7 +25,7 @@ class FlatIndex(VectorIndex):
     exact: ClassVar[bool] = True
 
     @classmethod
-    def create(cls, dim: int, metric: Metric, params: SearchParams) -> Self:
+    def create(cls, dim: int, metric: Metric, params: Mapping[str, Any]) -> Self:
         import faiss
 
         flat = faiss.IndexFlat(dim, faiss_metric(metric))

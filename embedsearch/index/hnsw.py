@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsearch.index.base import SearchParams, VectorIndex, selector
+from embedsearch.index.base import SearchParams, selector
+from embedsearch.index.faiss_index import FaissIndex
 from embedsearch.index.flat import search_allowed
 from embedsearch.types import Metric
 from embedsearch.vectors import Matrix, faiss_metric
@@ -16,11 +18,12 @@ from embedsearch.vectors import Matrix, faiss_metric
 M = 16
 EF_CONSTRUCTION = 200
 EF_SEARCH = 128
+EFFORTS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 # where at most this share of the rows is allowed, they are scanned instead of walked to
 SCAN_SHARE = 0.1
 
 
-class HNSWIndex(VectorIndex):
+class HNSWIndex(FaissIndex):
     """FAISS IndexHNSWFlat: Malkov & Yashunin, "Efficient and robust approximate nearest neighbor search
     using Hierarchical Navigable Small World graphs" (2018).
 
@@ -31,7 +34,7 @@ class HNSWIndex(VectorIndex):
     exact: ClassVar[bool] = False
 
     @classmethod
-    def create(cls, dim: int, metric: Metric, params: SearchParams) -> Self:
+    def create(cls, dim: int, metric: Metric, params: Mapping[str, Any]) -> Self:
         import faiss
 
         index = faiss.IndexHNSWFlat(dim, params.get("M", M), faiss_metric(metric))
@@ -70,6 +73,9 @@ class HNSWIndex(VectorIndex):
             everywhere = np.ones(len(self), np.bool_) if allowed is None else allowed
             D[short], I[short] = search_allowed(faiss_storage(self._faiss), xq[short], k, everywhere)
         return D, I
+
+    def efforts(self, k: int) -> list[dict[str, int]]:
+        return [{"ef_search": max(ef, k)} for ef in EFFORTS]
 
     @property
     def bytes_per_vector(self) -> float:

@@ -10,7 +10,6 @@ from embedsearch.artifact import (
     IndexEntry,
     Layout,
     Manifest,
-    Previous,
     StoreEntry,
     fsync_path,
     record_files,
@@ -22,6 +21,7 @@ from embedsearch.pipeline.chunks import long_texts_condition, store_schema
 from embedsearch.pipeline.encode import Encoder
 from embedsearch.pipeline.fit import fit_on_store
 from embedsearch.pipeline.indexing import build_index
+from embedsearch.pipeline.positions import write_positions
 from embedsearch.pipeline.skips import SkipLog
 from embedsearch.pipeline.state import BuildState, tidy
 from embedsearch.postprocess import Postprocess
@@ -63,9 +63,11 @@ def commit_generation(
     store = writer.open()
     choice = choose_index(index, len(store), store.dim)
     built = build_index(store, state.recipe.metric, choice, progress)
-    index_path = layout.index(state.generation)
-    _save(built.index, index_path)
-    committed = [*tracked_files(layout.items, store.version), index_path]
+    index_path = layout.index(state.generation, built.index.suffix)
+    written = _save(built.index, index_path)
+    rows_path = layout.rows(state.generation)
+    write_positions(store, rows_path)
+    committed = [*tracked_files(layout.items, store.version), *written, rows_path]
     if postprocess is not None:
         committed.append(postprocess)
     for path in [*committed, *{path.parent for path in committed}]:
@@ -88,11 +90,13 @@ def commit_generation(
             search=dict(choice.search),
             bytes_per_vector=round(built.index.bytes_per_vector, 1),
             recall_at_10=built.recall_at_10,
+            rows=rows_path.name,
+            store_version=store.version,
         ),
         postprocess=None if postprocess is None else postprocess.name,
         files=record_files(layout.root, committed),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        previous=_previous(state.manifest),
+        previous=None if state.manifest is None else state.manifest.held,
         weights_origin=None if encoder is None else encoder.weights_origin,
         renamed=source.renamed,
         libraries=_versions(),
@@ -125,17 +129,12 @@ def _project(layout: Layout, state: BuildState, source: ItemSource | ArraySource
     return path
 
 
-def _previous(manifest: Manifest | None) -> Previous | None:
-    if manifest is None:
-        return None
-    return Previous(manifest.store.version, [n for n in (manifest.index.file, manifest.postprocess) if n])
-
-
-def _save(index: VectorIndex, path: Path) -> None:
+def _save(index: VectorIndex, path: Path) -> list[Path]:
     try:
-        index.save(path)
-    except RuntimeError as error:  # FAISS's way to say that the disk is full
-        path.unlink(missing_ok=True)
+        return index.save(path)
+    except (RuntimeError, OSError) as error:  # the first is FAISS's way to say that the disk is full
+        for part in path.parent.glob(path.name + "*"):
+            part.unlink()
         raise EmbedSearchError(f"the index cannot be written: {str(error).splitlines()[0]}") from error
 
 

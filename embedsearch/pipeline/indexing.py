@@ -41,6 +41,7 @@ def build_index(store: ItemStore, metric: Metric, choice: Choice, progress: Prog
     for block in store.vector_blocks(_BLOCK_ROWS):
         index.add(block)
         progress.advance(len(block))
+    index.complete(lambda n: None)
     return Built(index, choice, 1.0 if index.exact else _measure(index, store, metric, choice, progress))
 
 
