@@ -35,7 +35,7 @@ class Modality(StrEnum):
 
 
 # columns of the store that are not the user's metadata
-STORE_COLUMNS = ("id", "vector", "uri", "content_hash", "fingerprint", "truncated")
+STORE_COLUMNS = ("id", "vector", "uri", "content_hash", "fingerprint", "truncated", "added_from")
 # columns of an index of chunks: the text a chunk was taken from, and where in it, in characters
 CHUNK_COLUMNS = ("chunk_of", "chunk_start", "chunk_end")
 
@@ -124,7 +124,10 @@ class LayerInfo:
 
 @dataclass(slots=True)
 class Block:
-    """Rows on their way into the store: vectors are float32 N x D, aligned with every list."""
+    """Rows on their way into the store: vectors are float32 N x D, aligned with every list.
+
+    added_from: the source of the add that they come by, None for a build's own.
+    """
 
     ids: list[str]
     vectors: NDArray[np.float32]
@@ -133,6 +136,7 @@ class Block:
     fingerprints: list[str]
     truncated: list[bool]
     metadata: list[dict[str, Any]]
+    added_from: str | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -125,10 +125,12 @@ def test_a_damaged_index_can_be_replaced_and_is_not_written_to_before(copy):
     assert len(es.build(x, copy, restart=True)) == 4
 
 
-def test_an_index_of_format_1_still_opens_and_answers(tmp_path):
-    """The folder was written once and is never written again; a later format must go on reading it."""
-    index = es.open(shutil.copytree(Path(__file__).parent / "data" / "format-1", tmp_path / "index"), verify=True)
-    assert index.info()["format_version"] == 1 and len(index) == 12 and index.dim == 3
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_index_of_an_old_format_still_opens_and_answers(version, tmp_path):
+    """The folders were written once and are never written again; a later format must go on reading them."""
+    old = Path(__file__).parent / "data" / f"format-{version}"
+    index = es.open(shutil.copytree(old, tmp_path / "index"), verify=True)
+    assert index.info()["format_version"] == version and len(index) == 12 and index.dim == 3
     x = (np.arange(48, dtype=np.float32).reshape(12, 4) % 7 - 3)[5]
     hits = index.search(vector=x, k=1)
     assert hits[0].id == "item-5" and hits[0].metadata == {"n": 5, "name": "n5"}

@@ -15,12 +15,12 @@ from embedsearch.artifact.verify import FIX, FileRecord
 from embedsearch.config import Recipe
 from embedsearch.errors import ArtifactError, DamagedIndexError, EmbedSearchError, UnfinishedBuildError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
 class StoreEntry:
-    """The version of items.lance that belongs to this generation."""
+    """The version of items.lance that belongs to this generation; versions between two committed ones are debris."""
 
     version: int
 
@@ -28,7 +28,8 @@ class StoreEntry:
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
     """The FAISS index of this generation. recall_at_10: measured against exact search, 1.0 when exact,
-    None when there was nothing to measure on."""
+    None when there was nothing to measure on. rows: the file with the stable ids of the rows it was built over;
+    store_version: of items.lance then (format 3; before, an index was always built over the store as it is)."""
 
     file: str
     family: str
@@ -37,14 +38,22 @@ class IndexEntry:
     search: dict[str, int]
     bytes_per_vector: float
     recall_at_10: float | None
+    rows: str | None = None
+    store_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Previous:
-    """Version of items.lance and names of the other files of a generation."""
+    """What readers of the index file before may still hold: versions of items.lance from `version` to `last`, and the
+    names of its other files. last: 0 for `version` alone."""
 
     version: int
     files: list[str]
+    last: int = 0
+
+    @property
+    def versions(self) -> range:
+        return range(self.version, max(self.version, self.last) + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,19 @@ class Manifest:
     renamed: dict[str, str] = field(default_factory=dict)
     libraries: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
+
+    @property
+    def is_folded(self) -> bool:
+        """True when the index was built over the store as it is: nothing was added or deleted since."""
+        return self.index.store_version in (0, self.store.version)
+
+    @property
+    def held(self) -> Previous:
+        """What readers of any generation since this index was built may hold."""
+        named = (self.index.file, self.index.rows, self.postprocess)
+        return Previous(
+            self.index.store_version or self.store.version, [name for name in named if name], self.store.version
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "recipe": self.recipe.to_dict()}

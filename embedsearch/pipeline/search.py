@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from embedsearch.artifact import Layout, Manifest, read_manifest, verify_files
 from embedsearch.errors import DamagedIndexError, UsageError, unknown
-from embedsearch.index import VectorIndex
+from embedsearch.index import LiveIndex, VectorIndex
+from embedsearch.pipeline.positions import current_index
 from embedsearch.registry import INDEXES
 from embedsearch.store import ItemStore
 from embedsearch.types import Hits, Metric
@@ -24,28 +25,45 @@ Scores = NDArray[np.float32]
 
 @dataclass(slots=True)
 class Searcher:
-    """One generation of an index, opened: its manifest, store and FAISS structure never change."""
+    """One generation of an index, opened: its manifest, store and FAISS structure never change.
+
+    main: the FAISS structure as it was built. index: what is searched, with what came and went since.
+    """
 
     root: Path
     manifest: Manifest
     store: ItemStore
-    index: VectorIndex
+    main: VectorIndex
+    index: VectorIndex | LiveIndex
 
     @classmethod
-    def open(cls, root: Path, *, verify_everything: bool = False) -> Self:
-        """Raises ArtifactError when `root` is no index, DamagedIndexError when a file is not what was written."""
-        layout = Layout(root)
-        manifest = read_manifest(root)
-        verify_files(root, manifest.files, everything=verify_everything)
-        metric = manifest.recipe.metric
-        store = ItemStore.open(layout.items, manifest.store.version)
-        index: VectorIndex = INDEXES.get(manifest.index.family).load(root / manifest.index.file, metric)
-        if not len(index) == len(store) == manifest.n_items or index.dim != store.dim:
-            raise DamagedIndexError(
-                f"{root} is damaged: {len(index)} vectors in the index, {len(store)} rows in the store, "
-                f"{manifest.n_items} in the manifest"
-            )
-        return cls(root, manifest, store, index)
+    def open(cls, root: Path, *, verify_everything: bool = False, before: Self | None = None) -> Self:
+        """The committed generation.
+
+        before: another generation of the same folder, that is open; what both are made of is neither verified nor
+        read again. Raises ArtifactError when `root` is no index, DamagedIndexError when a file is not what was written.
+        """
+        while True:
+            manifest = read_manifest(root)
+            try:
+                return cls._open(root, manifest, verify_everything, before)
+            except DamagedIndexError:
+                # a writer may have replaced it meanwhile, and removed what nobody should hold any more
+                if read_manifest(root).generation == manifest.generation:
+                    raise
+
+    @classmethod
+    def _open(cls, root: Path, manifest: Manifest, verify_everything: bool, before: Self | None) -> Self:
+        known = {} if before is None else before.manifest.files
+        new = {name: record for name, record in manifest.files.items() if known.get(name) != record}
+        verify_files(root, new, everything=verify_everything)
+        store = ItemStore.open(Layout(root).items, manifest.store.version)
+        file, metric = manifest.index.file, manifest.recipe.metric
+        if before is not None and file == before.manifest.index.file and file not in new:
+            main = before.main
+        else:
+            main = INDEXES.get(manifest.index.family).load(root / file, metric)
+        return cls(root, manifest, store, main, current_index(root, manifest, main, store))
 
     def search(self, x: Matrix, k: int, where: str | None = None) -> tuple[Rows, Scores]:
         """Rows int64 and scores float32 of the k best, both N x min(k, number of items), best first.

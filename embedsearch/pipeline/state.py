@@ -117,11 +117,11 @@ def tidy(layout: Layout, manifest: Manifest) -> None:
     layout.pending.unlink(missing_ok=True)
     shutil.rmtree(layout.pooled, ignore_errors=True)
     before = manifest.previous
-    named = {manifest.index.file, manifest.postprocess, *(before.files if before else ())}
+    named = (*manifest.held.files, *(before.files if before else ()))
     for _, path in layout.generation_files():
-        if path.name not in named:
+        if not path.name.startswith(named):  # an index may have files beside it, named after it
             path.unlink(missing_ok=True)
-    keep = [manifest.store.version, *([before.version] if before else [])]
+    keep = [*manifest.held.versions, *(before.versions if before else ())]
     with contextlib.suppress(OSError, ValueError):  # disk space only; the next build tries again
         StoreWriter(layout.items, pa.schema([]), fresh=False).forget_versions(keep)
 

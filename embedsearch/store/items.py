@@ -56,6 +56,16 @@ class ItemStore:
         return self._dataset.schema
 
     @cached_property
+    def row_ids(self) -> NDArray[np.int64]:
+        """The stable id of each row, in row order: it outlives compaction, and no other row ever has it."""
+        try:
+            table = self._dataset.scanner(columns=[], with_row_id=True, scan_in_order=True).to_table()
+        except (OSError, ValueError) as error:
+            raise DamagedIndexError(f"{self._dataset.uri} cannot be read: {_first_line(error)}") from error
+        found: NDArray[np.int64] = table["_rowid"].to_numpy().astype(np.int64)
+        return found
+
+    @cached_property
     def ids(self) -> pa.Array:
         """All ids in row order, one contiguous Arrow array of strings."""
         column = self._read(columns=["id"])["id"]

@@ -137,6 +137,7 @@ class StoreWriter:
             ("content_hash", pa.string()),
             ("fingerprint", pa.string()),
             ("truncated", pa.bool_()),
+            ("added_from", pa.string()),  # the source of an add; null for what the build's own source gave
         ]
         return pa.schema([*own, *self._metadata])
 
@@ -171,6 +172,7 @@ def _table(block: Block, schema: pa.Schema) -> pa.Table:
         pa.array(block.content_hashes, pa.string()),
         pa.array(block.fingerprints, pa.string()),
         pa.array(block.truncated, pa.bool_()),
+        pa.array([block.added_from] * len(block), pa.string()),
     ]
     for field in list(schema)[len(columns) :]:
         columns.append(pa.array([row.get(field.name) for row in block.metadata], field.type))
