@@ -16,6 +16,7 @@ import argparse
 import json
 import sys
 from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -46,6 +47,9 @@ def main() -> None:
         "",
         *notes(),
     ]
+    with_pictures = arguments.write is not None and find_spec("matplotlib") is not None
+    if arguments.write and not with_pictures:
+        print("pictures are left out: pip install matplotlib")
     missed: list[str] = []
     raw: dict[str, object] = {}
     for name in arguments.sets:
@@ -67,17 +71,17 @@ def main() -> None:
         missed += [f"{name}: {ratio.what}" for ratio in compared if ratio.is_met is False]
         raw[name] = as_json(results)
         lines += [*heading(data, rounds), *speeds(results), *verdicts(compared)]
-        if arguments.write:
+        if with_pictures:
             picture = arguments.write.with_name(f"{arguments.write.stem}-{name}.svg")
             draw(data, results, picture)
             lines += [f"![Queries per second over recall, {name}]({picture.name})", ""]
         lines += ["<details><summary>All points</summary>", "", *sweeps(results), "</details>", ""]
-    text = "\n".join(lines)
-    print(text)
-    if arguments.write:
-        arguments.write.write_text(text)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(raw, indent=1))
+        # after each set, so that a run that is broken off has not been for nothing
+        if arguments.write:
+            arguments.write.write_text("\n".join(lines))
+        if arguments.json:
+            arguments.json.write_text(json.dumps(raw, indent=1))
+    print("\n".join(lines))
     if missed:
         sys.exit("missed: " + "; ".join(missed))
 

@@ -125,7 +125,7 @@ class Usearch(Library):
         return self._index.search(xq, K, threads=self._threads)
 
     def rows(self, answer: Any) -> np.ndarray:
-        return np.asarray(answer.keys, np.int64)
+        return np.asarray(answer.keys, np.int64).reshape(-1, K)  # flat for one query
 
     def _empty(self, dim: int) -> Any:
         from usearch.index import Index

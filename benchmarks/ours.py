@@ -70,13 +70,14 @@ class OursIndexOnly(Library):
 
     def load(self, folder: Path, n: int, dim: int) -> None:
         self._index = INDEXES.get(FAMILY).load(folder / "index.faiss", Metric.COSINE)
+        self._usual = dict(choose_index(FAMILY, n, dim).search)
         _set_threads()
 
     def use_threads(self, threads: int) -> None:
         _set_threads()
 
     def search(self, xq: np.ndarray, effort: float) -> Any:
-        return self._index.search(xq, K, {"ef_search": int(effort)})
+        return self._index.search(xq, K, {**self._usual, "ef_search": int(effort)})
 
     def rows(self, answer: Any) -> np.ndarray:
         return np.asarray(answer[1], np.int64)

@@ -25,6 +25,8 @@ ENOUGH = 0.999  # a sweep ends with the first point this high
 LATENCY_RECALL = 0.95
 CHUNKS, CHUNK = 4, 250  # of single queries in a round
 N_WARM = 500
+# a batch that takes some milliseconds says more about what ran before it
+LEAST_SECONDS, MOST_REPEATS = 0.1, 10
 
 
 @dataclass(frozen=True)
@@ -185,10 +187,15 @@ def _recalls(library: Library, data: SearchSet, every: int) -> list[Point]:
 
 
 def _batch_seconds(library: Library, xq: np.ndarray, effort: float) -> float:
+    """Seconds of a batch, the mean of as many as fill LEAST_SECONDS."""
     library.use_threads(THREADS)
-    start = time.perf_counter()
-    library.search(xq, effort)
-    return time.perf_counter() - start
+    spent, done = 0.0, 0
+    while spent < LEAST_SECONDS and done < MOST_REPEATS:
+        start = time.perf_counter()
+        library.search(xq, effort)
+        spent += time.perf_counter() - start
+        done += 1
+    return spent / done
 
 
 def _single_queries(results: Sequence[Measured], xq: np.ndarray) -> dict[int, float]:

@@ -100,14 +100,15 @@ def notes() -> list[str]:
         "Bytes in memory: by how much a fresh process grows that loads the index and answers all queries once, "
         "divided by the vectors. Build seconds run from the matrix in memory to the finished index, a date where "
         "a kept index was built on another day; ours by the public API also writes the store and measures its own "
-        "recall. hnswlib and FAISS hold float32, usearch and SVS float16. The targets are judged "
-        f"{judged}.",
+        "recall, and on disk it has the store with the vectors beside the index. hnswlib is compiled by pip for the "
+        "machine, the others are wheels that choose their instructions when they run. SVS's compressed vectors "
+        f"(LVQ, LeanVec) run on processors of Intel alone and are not compared. The targets are judged {judged}.",
         "",
     ]
 
 
 def draw(data: SearchSet, results: Sequence[Measured], path: Path) -> None:
-    """Queries per second over recall as a picture; nothing happens without matplotlib."""
+    """Queries per second over recall as a picture."""
     import matplotlib
 
     matplotlib.use("Agg")
