@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from embedsearch.engine.building import build_with_report
-from embedsearch.index import VectorIndex
+from embedsearch.index.faiss_index import FaissIndex
 from embedsearch.pipeline import commit, extract
 from embedsearch.postprocess import Projection
 from embedsearch.store import StoreWriter
@@ -63,7 +63,7 @@ def _around(owner: object, name: str, call: int, *, first: bool) -> None:
     setattr(owner, name, wrapped)
 
 
-def half_an_index(self: VectorIndex, path: Path) -> None:
+def half_an_index(self: FaissIndex, path: Path) -> None:
     path.write_bytes(b"IxFI" + b"\0" * 1000)
     die()
 
@@ -85,7 +85,7 @@ def arm(place: str) -> None:
         case "after compaction":
             after(StoreWriter, "compact")
         case "in the middle of the index file":
-            VectorIndex.save = half_an_index  # type: ignore[method-assign]
+            FaissIndex.save = half_an_index  # type: ignore[method-assign]
         case "before the manifest is written":
             before(commit, "write_manifest")
         case "before the manifest is renamed":

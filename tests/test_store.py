@@ -126,7 +126,7 @@ def test_no_dataset_has_version_0(tmp_path):
 )
 def test_the_ledger_is_a_dictionary(stored, walk):
     met: set[str] = set()
-    with Ledger(stored.items()) as ledger:
+    with Ledger((*entry, True) for entry in stored.items()) as ledger:
         for item_id, fingerprint in walk:
             if item_id in met:
                 expected = Visit.REPEATED
@@ -137,3 +137,10 @@ def test_the_ledger_is_a_dictionary(stored, walk):
             met.add(item_id)
             assert ledger.visit(item_id, fingerprint) is expected
         assert set(ledger.unmet()) == set(stored) - met
+
+
+def test_the_ledger_leaves_alone_what_another_source_gave():
+    with Ledger([("a", "1", True), ("b", "1", False), ("c", "1", True), ("d", "1", False)]) as ledger:
+        assert ledger.visit("a", "1") is Visit.KNOWN and ledger.visit("b", "2") is Visit.CHANGED
+        assert list(ledger.unmet()) == ["c"] and ledger.n_guests() == 1
+        assert ledger.owns("a") and ledger.owns("new") and not ledger.owns("b")

@@ -5,7 +5,7 @@ from embedsearch.artifact.layout import Layout
 from embedsearch.artifact.lock import write_lock
 from embedsearch.artifact.manifest import IndexEntry, Manifest, Previous, StoreEntry, read_manifest, write_manifest
 from embedsearch.artifact.pending import Pending, read_pending
-from embedsearch.artifact.verify import record_files, verify_files
+from embedsearch.artifact.verify import record_files, verify_files, verify_sizes
 
 __all__ = [
     "IndexEntry",
@@ -19,6 +19,7 @@ __all__ = [
     "read_pending",
     "record_files",
     "verify_files",
+    "verify_sizes",
     "write_atomically",
     "write_lock",
     "write_manifest",

@@ -15,12 +15,13 @@ from embedsearch.errors import DamagedIndexError, EmbedSearchError
 @dataclass(frozen=True, slots=True)
 class Pending:
     """generation: the one it will commit. base_version: of items.lance when it began; newer versions
-    hold rows of this build."""
+    hold rows of this build. updates: it brings the committed generation up to date, instead of replacing it."""
 
     recipe: Recipe
     source: str
     generation: int
     base_version: int
+    updates: bool = False
 
     def write(self, layout: Layout) -> None:
         body = {
@@ -28,6 +29,7 @@ class Pending:
             "source": self.source,
             "generation": self.generation,
             "base_version": self.base_version,
+            "updates": self.updates,
         }
         write_atomically(layout.pending, json.dumps(body, indent=2, ensure_ascii=False).encode() + b"\n")
 
@@ -44,6 +46,7 @@ def read_pending(root: Path) -> Pending | None:
             str(body["source"]),
             int(body["generation"]),
             int(body["base_version"]),
+            bool(body.get("updates", False)),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EmbedSearchError) as error:
         raise DamagedIndexError(f"{path} is damaged ({error}); begin anew with --restart") from error

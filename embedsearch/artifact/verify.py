@@ -39,8 +39,16 @@ def verify_files(root: Path, records: dict[str, FileRecord], *, everything: bool
 
     The contents of the store are compared up to STORE_VERIFY_BYTES in all, unless `everything`.
     """
+    verify_sizes(root, records)
     in_store = {name for name in records if "/" in name}
     read_store = everything or sum(records[name].size for name in in_store) <= STORE_VERIFY_BYTES
+    for name, record in records.items():
+        if (name not in in_store or read_store) and _xxh3(root / name) != record.xxh3:
+            raise DamagedIndexError(f"{root} is damaged: {name} is not what was written; {FIX}")
+
+
+def verify_sizes(root: Path, records: dict[str, FileRecord]) -> None:
+    """Raises DamagedIndexError when a file is missing, or has another size than recorded; reads nothing."""
     for name, record in records.items():
         path = root / name
         try:
@@ -49,8 +57,6 @@ def verify_files(root: Path, records: dict[str, FileRecord], *, everything: bool
             raise DamagedIndexError(f"{root} is damaged: {name} is missing; {FIX}") from None
         if size != record.size:
             raise DamagedIndexError(f"{root} is damaged: {name} has {size} bytes, not {record.size}; {FIX}")
-        if (name not in in_store or read_store) and _xxh3(path) != record.xxh3:
-            raise DamagedIndexError(f"{root} is damaged: {name} is not what was written; {FIX}")
 
 
 def _xxh3(path: Path) -> str:

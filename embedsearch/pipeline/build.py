@@ -14,10 +14,11 @@ from embedsearch.pipeline.commit import commit_generation
 from embedsearch.pipeline.encode import Encoder
 from embedsearch.pipeline.extract import shards
 from embedsearch.pipeline.skips import SkipLog
-from embedsearch.pipeline.state import BuildState, is_current, open_state, require_ours, stored, tidy
+from embedsearch.pipeline.state import BuildState, open_state, require_ours, stored, tidy
 from embedsearch.postprocess import Postprocess
 from embedsearch.sources import UNLISTED, ArraySource, ItemSource
 from embedsearch.store import Ledger
+from embedsearch.store.writer import latest_version
 from embedsearch.types import Progress
 
 
@@ -26,8 +27,9 @@ class BuildReport:
     """What a build did.
 
     encoder: the network, its layers and where its weights were found; "" for vectors. n_new: inputs
-    extracted now. n_known: inputs that were stored already. n_removed: inputs that the
-    source no longer has. reasons: why inputs were left out, and how often. up_to_date: nothing to do.
+    extracted now. n_known: inputs that were stored already. n_removed: inputs that the source no longer has.
+    n_guests: inputs that were added from other sources, and stay. reasons: why inputs were left out, and how
+    often. up_to_date: nothing to do.
     """
 
     root: Path
@@ -36,6 +38,7 @@ class BuildReport:
     n_new: int = 0
     n_known: int = 0
     n_removed: int = 0
+    n_guests: int = 0
     n_skipped: int = 0
     n_truncated: int = 0
     long_texts: str = ""
@@ -65,7 +68,7 @@ def run_build(
     root.mkdir(parents=True, exist_ok=True)
     with write_lock(root):
         state = open_state(layout, recipe, source, restart=restart)
-        with SkipLog(layout.skipped_partial) as skips:
+        with SkipLog(layout.skipped_partial, before=layout.skipped if state.updates else None) as skips:
             report = _extract(layout, state, source, encoder, skips, progress)
             if _is_up_to_date(layout, state, report, index):
                 return _refresh(layout, state, report, skips)
@@ -107,8 +110,9 @@ def _extract(
             report.n_known += shard.n_known
             progress.advance(shard.n_unreported, len(shard.skips))
             # a known input that can no longer be read must not answer with what it was
-            gone += sorted(shard.changed.difference(shard.inputs))
+            gone += sorted(filter(ledger.owns, shard.changed.difference(shard.inputs)))
         gone += [item_id for item_id in ledger.unmet() if not item_id.startswith(tuple(unlisted))]
+        report.n_guests = ledger.n_guests()
     if report.n_new + report.n_known == 0 and encoder is not None:
         # an unmounted drive must not cost what was extracted from it
         raise SourceError(_nothing(source, skips, layout))
@@ -125,15 +129,19 @@ def _is_up_to_date(layout: Layout, state: BuildState, report: BuildReport, index
     if manifest is None or state.resumed or report.n_new or report.n_removed:
         return False
     wanted = manifest.index.family if index == "auto" else choose_index(index, manifest.n_items, manifest.dim).family
-    return wanted == manifest.index.family and not state.items_are_fresh and is_current(layout.root, manifest)
+    return (
+        wanted == manifest.index.family
+        and not state.items_are_fresh
+        and latest_version(layout.items) == state.base_version
+    )
 
 
 def _refresh(layout: Layout, state: BuildState, report: BuildReport, skips: SkipLog) -> BuildReport:
     """Nothing to index; what is left out may still have changed."""
     assert state.manifest is not None
     skips.publish(layout.skipped)
-    if skips.n != state.manifest.n_skipped:
-        write_manifest(layout, replace(state.manifest, n_skipped=skips.n))
+    if skips.total != state.manifest.n_skipped:
+        write_manifest(layout, replace(state.manifest, n_skipped=skips.total))
     tidy(layout, state.manifest)
     report.n_truncated, report.up_to_date = state.manifest.n_truncated, True
     return report

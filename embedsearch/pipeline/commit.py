@@ -16,7 +16,7 @@ from embedsearch.artifact import (
     write_manifest,
 )
 from embedsearch.errors import EmbedSearchError
-from embedsearch.index import VectorIndex, choose_index
+from embedsearch.index import Choice, VectorIndex, choose_index
 from embedsearch.pipeline.chunks import long_texts_condition, store_schema
 from embedsearch.pipeline.encode import Encoder
 from embedsearch.pipeline.fit import fit_on_store
@@ -28,7 +28,7 @@ from embedsearch.postprocess import Postprocess
 from embedsearch.sources import ArraySource, ItemSource
 from embedsearch.store import ItemStore, StoreWriter
 from embedsearch.store.writer import tracked_files
-from embedsearch.types import Progress
+from embedsearch.types import Metric, Progress
 
 _LIBRARIES = (
     "embedsearch",
@@ -62,48 +62,58 @@ def commit_generation(
     progress.advance(1)
     store = writer.open()
     choice = choose_index(index, len(store), store.dim)
-    built = build_index(store, state.recipe.metric, choice, progress)
-    index_path = layout.index(state.generation, built.index.suffix)
-    written = _save(built.index, index_path)
-    rows_path = layout.rows(state.generation)
-    write_positions(store, rows_path)
-    committed = [*tracked_files(layout.items, store.version), *written, rows_path]
+    entry, written = make_index(layout, state.generation, store, state.recipe.metric, choice, progress)
+    committed = [*tracked_files(layout.items, store.version), *written]
     if postprocess is not None:
         committed.append(postprocess)
     for path in [*committed, *{path.parent for path in committed}]:
         fsync_path(path)
     skips.publish(layout.skipped)
+    kept = state.manifest.renamed if state.updates and state.manifest is not None else {}
     manifest = Manifest(
         generation=state.generation,
         recipe=state.recipe,
         source=source.location,
         dim=store.dim,
         n_items=len(store),
-        n_skipped=skips.n,
+        n_skipped=skips.total,
         n_truncated=store.count_where(long_texts_condition(state.recipe)),
         store=StoreEntry(store.version),
-        index=IndexEntry(
-            file=index_path.name,
-            family=choice.family,
-            reason=choice.reason,
-            build=dict(choice.build),
-            search=dict(choice.search),
-            bytes_per_vector=round(built.index.bytes_per_vector, 1),
-            recall_at_10=built.recall_at_10,
-            rows=rows_path.name,
-            store_version=store.version,
-        ),
+        index=entry,
         postprocess=None if postprocess is None else postprocess.name,
         files=record_files(layout.root, committed),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         previous=None if state.manifest is None else state.manifest.held,
         weights_origin=None if encoder is None else encoder.weights_origin,
-        renamed=source.renamed,
+        renamed={**kept, **source.renamed},
         libraries=_versions(),
     )
     write_manifest(layout, manifest)
     tidy(layout, manifest)
     return manifest
+
+
+def make_index(
+    layout: Layout, generation: int, store: ItemStore, metric: Metric, choice: Choice, progress: Progress
+) -> tuple[IndexEntry, list[Path]]:
+    """An index over all rows of a compact store, saved as that of a generation; its files have yet to be flushed."""
+    built = build_index(store, metric, choice, progress)
+    path = layout.index(generation, built.index.suffix)
+    written = _save(built.index, path)
+    rows = layout.rows(generation)
+    write_positions(store, rows)
+    entry = IndexEntry(
+        file=path.name,
+        family=choice.family,
+        reason=choice.reason,
+        build=dict(choice.build),
+        search=dict(choice.search),
+        bytes_per_vector=round(built.index.bytes_per_vector, 1),
+        recall_at_10=built.recall_at_10,
+        rows=rows.name,
+        store_version=store.version,
+    )
+    return entry, [*written, rows]
 
 
 def _project(layout: Layout, state: BuildState, source: ItemSource | ArraySource, progress: Progress) -> Path | None:

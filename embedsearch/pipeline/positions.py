@@ -36,6 +36,15 @@ def current_index(root: Path, manifest: Manifest, main: VectorIndex, store: Item
     return index
 
 
+def drift(root: Path, manifest: Manifest, store: ItemStore) -> tuple[int, int]:
+    """How many rows of `store` the index does not hold, and how many of its positions stand for no row any more."""
+    if manifest.is_folded:
+        return 0, 0
+    built_over = _read(root / str(manifest.index.rows))
+    n_common = int(np.isin(built_over, store.row_ids, assume_unique=True).sum())
+    return len(store) - n_common, len(built_over) - n_common
+
+
 def _read(path: Path) -> NDArray[np.int64]:
     try:
         rows: NDArray[np.int64] = np.load(path, allow_pickle=False)

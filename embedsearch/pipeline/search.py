@@ -113,7 +113,9 @@ class Searcher:
             hits.note = f"{len(hits)} of the {n_found} best score at least {min_score}"
         elif n_found < len(rows):
             hits.note = f"the index found {n_found} of the {len(rows)} {what} that are there to be found"
-        elif len(rows) == 0 and len(self.store):
+        elif len(self.store) == 0:
+            hits.note = "the index is empty"
+        elif len(rows) == 0:
             hits.note = "no item meets the condition" if where else "there is no other item"
         elif len(hits) < k:
             hits.note = f"{n_found} {what} are there to be found, {k} were asked for"
@@ -124,10 +126,5 @@ class Searcher:
         rows = self.store.rows_of(ids)
         if (rows < 0).any():
             missing = ids[int(np.argmax(rows < 0))]
-            raise unknown("id", missing, self._some_ids(), f"({len(self.store):,} items in {self.root})")
+            raise unknown("id", missing, self.store.some("id"), f"({len(self.store):,} items in {self.root})")
         return rows
-
-    def _some_ids(self) -> list[str]:
-        """Ids among which a misspelt one may be found, without comparing it with millions."""
-        n = min(len(self.store), 20_000)
-        return [str(i) for i in self.store.ids.slice(0, n).to_pylist()]

@@ -6,7 +6,6 @@ import contextlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -23,7 +22,8 @@ from embedsearch.store.writer import latest_version
 class BuildState:
     """manifest: the committed generation, if any. projection: of the rows that are kept, if one is
     fitted already. items_are_fresh: items.lance holds no row of this build yet. resumed: an unfinished
-    build goes on."""
+    build goes on. base_version: of items.lance before this build wrote any row. updates: the committed generation is
+    brought in line with its source, not replaced."""
 
     recipe: Recipe
     manifest: Manifest | None
@@ -32,6 +32,8 @@ class BuildState:
     items_are_fresh: bool
     pooled_is_fresh: bool
     resumed: bool
+    base_version: int
+    updates: bool = False
 
     @property
     def fits(self) -> bool:
@@ -68,13 +70,14 @@ def open_state(layout: Layout, recipe: Recipe, source: ItemSource | ArraySource,
         manifest = pending = None
     if pending is not None and manifest is not None and pending.generation <= manifest.generation:
         pending = None  # killed after its commit, before it was tidied away
-    if pending is not None and not restart and _is_without_rows(layout, pending):
+    if pending is not None and not restart and is_without_rows(layout, pending):
         # nothing was extracted, so it loses nothing to begin anew, or with another recipe
-        restart = manifest is None or not _differences(recipe, source, pending.recipe, pending.source)
+        same = not pending.updates and not _differences(recipe, source, pending.recipe, pending.source)
+        restart = manifest is None or same
         pending = None
     if restart or (pending is None and manifest is None):
         return _begin(layout, recipe, source, manifest)
-    if pending is not None:
+    if pending is not None and not pending.updates:
         # pooled vectors serve any projection, so another one may be asked for without extracting again
         other = pending.recipe
         if recipe.needs_fit and other.needs_fit:
@@ -83,15 +86,34 @@ def open_state(layout: Layout, recipe: Recipe, source: ItemSource | ArraySource,
         replace(pending, recipe=recipe).write(layout)
         items_are_fresh = recipe.needs_fit or latest_version(layout.items) <= pending.base_version
         pooled_is_fresh = latest_version(layout.pooled) == 0
-        return BuildState(recipe, manifest, None, pending.generation, items_are_fresh, pooled_is_fresh, True)
-    assert manifest is not None
+        return BuildState(
+            recipe, manifest, None, pending.generation, items_are_fresh, pooled_is_fresh, True, pending.base_version
+        )
+    if manifest is None:
+        raise DamagedIndexError(f"{layout.root} is damaged: manifest.json is missing; begin anew with --restart")
     _require_same(layout, recipe, source, manifest.recipe, manifest.source, "an index")
     verify_files(layout.root, manifest.files)  # never build on damage, nor vouch for it in a new manifest
     projection = Projection.load(layout.root / manifest.postprocess) if manifest.postprocess else None
-    return BuildState(recipe, manifest, projection, manifest.generation + 1, False, True, False)
+    resumed = pending is not None
+    if pending is None:
+        pending = Pending(recipe, source.location, manifest.generation + 1, restore(layout, manifest), updates=True)
+        pending.write(layout)
+    return BuildState(
+        recipe, manifest, projection, pending.generation, False, True, resumed, pending.base_version, updates=True
+    )
 
 
-def _is_without_rows(layout: Layout, pending: Pending) -> bool:
+def restore(layout: Layout, manifest: Manifest) -> int:
+    """Brings items.lance back to the committed generation; its newest version then.
+
+    What is newer, with no build to go on, is what was left of a change that was killed.
+    """
+    if latest_version(layout.items) != manifest.store.version:
+        StoreWriter(layout.items, pa.schema([]), fresh=False).restore(manifest.store.version)
+    return latest_version(layout.items)
+
+
+def is_without_rows(layout: Layout, pending: Pending) -> bool:
     return latest_version(layout.items) <= pending.base_version and latest_version(layout.pooled) == 0
 
 
@@ -101,15 +123,21 @@ def _begin(layout: Layout, recipe: Recipe, source: ItemSource | ArraySource, man
     # before the record of the new build: a kill in between must not leave it another build's pooled vectors
     if layout.pooled.exists():
         shutil.rmtree(layout.pooled)
-    Pending(recipe, source.location, generation, latest_version(layout.items)).write(layout)
-    return BuildState(recipe, manifest, None, generation, True, True, False)
+    base_version = latest_version(layout.items)
+    Pending(recipe, source.location, generation, base_version).write(layout)
+    return BuildState(recipe, manifest, None, generation, True, True, False, base_version)
 
 
-def stored(writer: StoreWriter, key: str) -> Iterator[tuple[str, str]]:
-    """Ids and fingerprints of the inputs that need not be extracted again; key: the column of their ids."""
-    if not writer.is_empty:
-        for batch in writer.open().batches([key, "fingerprint"], 65536):
-            yield from zip(batch[key].to_pylist(), batch["fingerprint"].to_pylist(), strict=True)
+def stored(writer: StoreWriter, key: str) -> Iterator[tuple[str, str, bool]]:
+    """Ids and fingerprints of the inputs that need not be extracted again, and whether the build's own source gave
+    them; key: the column of their ids."""
+    if writer.is_empty:
+        return
+    store = writer.open()
+    added_from = ["added_from"] if "added_from" in store.schema.names else []  # since format 3
+    for batch in store.batches([key, "fingerprint", *added_from], 65536):
+        own = batch["added_from"].is_null().to_pylist() if added_from else [True] * len(batch)
+        yield from zip(batch[key].to_pylist(), batch["fingerprint"].to_pylist(), own, strict=True)
 
 
 def tidy(layout: Layout, manifest: Manifest) -> None:
@@ -161,8 +189,3 @@ def _differences(recipe: Recipe, source: ItemSource | ArraySource, old: Recipe, 
     if old_source != source.location:
         found.append(f"source: {old_source!r}, now {source.location!r}")
     return found
-
-
-def is_current(root: Path, manifest: Manifest) -> bool:
-    """True when the store holds nothing newer than the committed generation."""
-    return latest_version(Layout(root).items) == manifest.store.version

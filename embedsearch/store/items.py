@@ -17,6 +17,7 @@ from embedsearch.types import STORE_COLUMNS, Hit
 from embedsearch.vectors import Matrix
 
 _READ_AHEAD_BYTES = 2**23
+_SOME = 20_000
 
 
 class ItemStore:
@@ -65,13 +66,35 @@ class ItemStore:
         found: NDArray[np.int64] = table["_rowid"].to_numpy().astype(np.int64)
         return found
 
+    @property
+    def n_pieces(self) -> int:
+        """Fragments of the dataset; every append leaves one."""
+        return len(self._dataset.get_fragments())
+
     @cached_property
     def ids(self) -> pa.Array:
         """All ids in row order, one contiguous Arrow array of strings."""
-        column = self._read(columns=["id"])["id"]
+        return self._contiguous("id")
+
+    def strings(self, column: str) -> pa.Array:
+        """A column of strings in row order, as `ids` are."""
+        return self.ids if column == "id" else self._contiguous(column)
+
+    def _contiguous(self, column: str) -> pa.Array:
+        chunks = self._read(columns=[column])[column].chunks
         return pa.concat_arrays(
-            [chunk.cast(pa.large_string()) for chunk in column.chunks] or [pa.array([], pa.large_string())]
+            [chunk.cast(pa.large_string()) for chunk in chunks] or [pa.array([], pa.large_string())]
         )
+
+    def some(self, column: str) -> list[str]:
+        """Values among which a misspelt one may be found, without comparing it with millions."""
+        return [str(value) for value in self.strings(column).slice(0, _SOME).to_pylist()]
+
+    def columns_at(self, rows: NDArray[np.int64], columns: list[str]) -> pa.Table:
+        """`columns` of `rows`, in their order."""
+        if len(rows) == 0:
+            return pa.schema([self._dataset.schema.field(name) for name in columns]).empty_table()
+        return self._take(rows, columns)
 
     def ids_at(self, rows: NDArray[np.int64]) -> NDArray[np.object_]:
         """The ids of `rows` (any shape), as an object array of str of that shape."""
@@ -84,6 +107,19 @@ class ItemStore:
         found = pc.index_in(pa.array(ids, pa.large_string()), value_set=self.ids)
         rows: NDArray[np.int64] = pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
         return rows
+
+    def rows_with(self, column: str, values: Sequence[str]) -> NDArray[np.int64]:
+        """Every row whose `column` is one of `values`, ascending."""
+        if len(values) == 0:
+            return np.empty(0, np.int64)
+        held = pc.is_in(self.strings(column), value_set=pa.array(values, pa.large_string()))
+        return np.flatnonzero(held.to_numpy(zero_copy_only=False))
+
+    def missing(self, column: str, values: Sequence[str]) -> list[str]:
+        """Those of `values` that no row has in `column`, each once."""
+        asked = pa.array(list(dict.fromkeys(values)), pa.large_string())
+        there = pc.is_in(asked, value_set=self.strings(column))
+        return [str(value) for value in asked.filter(pc.invert(there)).to_pylist()]
 
     def codes_of(self, column: str) -> NDArray[np.int64]:
         """A number for each row, the same where the column holds the same; kept once it was read."""

@@ -19,34 +19,45 @@ class Visit(Enum):
 
 
 class Ledger:
-    """Ids with the fingerprints under which they were stored.
+    """Ids with the fingerprints under which they were stored, and whether the source that is walked gave them.
 
     Backed by SQLite's temporary database, which spills to disk when it outgrows its cache.
     """
 
-    def __init__(self, stored: Iterable[tuple[str, str]] = ()) -> None:
+    def __init__(self, stored: Iterable[tuple[str, str, bool]] = ()) -> None:
         self._db = sqlite3.connect("", isolation_level=None)
         self._db.execute("PRAGMA synchronous=OFF")
         self._db.execute("PRAGMA cache_size=-32768")  # KiB
-        self._db.execute("CREATE TABLE ids (id TEXT PRIMARY KEY, fingerprint TEXT, met INTEGER) WITHOUT ROWID")
+        self._db.execute(
+            "CREATE TABLE ids (id TEXT PRIMARY KEY, fingerprint TEXT, own INTEGER, met INTEGER) WITHOUT ROWID"
+        )
         self._db.execute("BEGIN")
-        self._db.executemany("INSERT OR IGNORE INTO ids VALUES (?, ?, 0)", stored)
+        self._db.executemany("INSERT OR IGNORE INTO ids VALUES (?, ?, ?, 0)", stored)
 
     def visit(self, item_id: str, fingerprint: str) -> Visit:
         """Marks `item_id` as met, and says how it was known before."""
         row = self._db.execute("SELECT fingerprint, met FROM ids WHERE id = ?", (item_id,)).fetchone()
         if row is None:
-            self._db.execute("INSERT INTO ids VALUES (?, ?, 1)", (item_id, fingerprint))
+            self._db.execute("INSERT INTO ids VALUES (?, ?, 1, 1)", (item_id, fingerprint))
             return Visit.NEW
         if row[1]:
             return Visit.REPEATED
         self._db.execute("UPDATE ids SET met = 1 WHERE id = ?", (item_id,))
         return Visit.KNOWN if row[0] == fingerprint else Visit.CHANGED
 
+    def owns(self, item_id: str) -> bool:
+        """True unless another source gave it."""
+        row = self._db.execute("SELECT own FROM ids WHERE id = ?", (item_id,)).fetchone()
+        return row is None or bool(row[0])
+
     def unmet(self) -> Iterator[str]:
-        """Stored ids that the walk has not met."""
-        for (item_id,) in self._db.execute("SELECT id FROM ids WHERE met = 0"):
+        """Stored ids that this source gave and the walk has not met."""
+        for (item_id,) in self._db.execute("SELECT id FROM ids WHERE met = 0 AND own"):
             yield item_id
+
+    def n_guests(self) -> int:
+        """How many stored ids another source gave, and the walk has not met."""
+        return int(self._db.execute("SELECT count(*) FROM ids WHERE met = 0 AND NOT own").fetchone()[0])
 
     def __enter__(self) -> Self:
         return self

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from embedsearch.errors import EmbedSearchError
 from embedsearch.store.items import ItemStore
@@ -16,6 +17,7 @@ from embedsearch.vectors import Matrix
 
 _ROWS_PER_FRAGMENT = 2**20
 _IDS_PER_DELETE = 500
+_ROWS_PER_DELETE = 16384
 _COPY_BYTES = 2**23
 
 
@@ -58,7 +60,39 @@ class StoreWriter:
         with _told():
             merge = lance.dataset(str(self.path)).merge_insert("id")
             merge = merge.when_matched_update_all().when_not_matched_insert_all()
-            merge.execute(_table(block, self._schema(block.vectors.shape[1])))
+            merge.execute(self._aligned(_table(block, self._schema(block.vectors.shape[1]))))
+
+    def update(self, table: pa.Table) -> None:
+        """Gives stored rows, by their ids, other values in one commit; each keeps its stable row id, so that an index
+        goes on knowing it: only for rows whose vectors stay."""
+        import lance
+
+        with _told():
+            lance.dataset(str(self.path)).merge_insert("id").when_matched_update_all().execute(self._aligned(table))
+
+    def delete_rows(self, row_ids: NDArray[np.int64]) -> None:
+        """Removes rows by their stable ids."""
+        import lance
+
+        with _told():
+            dataset = lance.dataset(str(self.path))
+            for start in range(0, len(row_ids), _ROWS_PER_DELETE):
+                listed = ", ".join(map(str, row_ids[start : start + _ROWS_PER_DELETE].tolist()))
+                dataset.delete(f"_rowid IN ({listed})")
+
+    def add_columns(self, columns: pa.Schema) -> None:
+        """Adds columns that are null in every stored row; no data is written."""
+        import lance
+
+        with _told():
+            lance.dataset(str(self.path)).add_columns(columns)
+
+    def restore(self, version: int) -> None:
+        """Makes a new version that is what `version` was; what came after it belongs to nobody any more."""
+        import lance
+
+        with _told():
+            lance.dataset(str(self.path), version=version).restore()
 
     def delete(self, keys: Sequence[str], column: str = "id") -> None:
         """Removes the rows whose `column` is in `keys`; unknown ones are no error."""
@@ -99,6 +133,8 @@ class StoreWriter:
         mode = "append"
         if self._fresh:  # overwriting makes a new version, the old ones stay
             mode = "overwrite" if latest_version(self.path) else "create"
+        else:
+            table = self._aligned(table)
         with _told():
             lance.write_dataset(table, str(self.path), mode=mode, enable_stable_row_ids=True)
         self._fresh = False
@@ -128,6 +164,19 @@ class StoreWriter:
         old = [entry["version"] for entry in dataset.versions() if entry["version"] not in kept]
         if old:
             dataset.cleanup_old_versions(versions=old, delete_unverified=True)
+
+    def _aligned(self, table: pa.Table) -> pa.Table:
+        """`table` in the columns that the dataset has: null in those that it lacks itself."""
+        import lance
+
+        schema = lance.dataset(str(self.path)).schema
+        if table.schema.names == schema.names:
+            return table
+        columns = [
+            table[field.name] if field.name in table.schema.names else pa.nulls(len(table), field.type)
+            for field in schema
+        ]
+        return pa.Table.from_arrays(columns, schema=schema)
 
     def _schema(self, dim: int) -> pa.Schema:
         own = [

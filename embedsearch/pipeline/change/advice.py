@@ -1,0 +1,52 @@
+"""When it is worth while to fold what came and went into a fresh index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedsearch.artifact import Manifest
+from embedsearch.index.choose import FLAT_MAX_VALUES
+from embedsearch.pipeline.positions import drift
+from embedsearch.store import ItemStore
+
+# beside an approximate index, more rows than this share of all are better searched through it
+TAIL_SHARE = 0.1
+# as many dead positions as this share of all: they are walked over and held in memory for nothing
+DEAD_SHARE = 0.2
+# below this many nothing is gained
+MIN_ROWS = 1000
+# every add leaves a piece of the store behind; from here on they slow a look-up down
+MAX_PIECES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How far an index is from one that is built now.
+
+    n_tail: rows that are searched exactly, because the index does not hold them. n_dead: positions of the index whose
+    rows are no more. n_pieces: of the store. advice: why `optimize` is worth while, None when it is not.
+    """
+
+    n_tail: int
+    n_dead: int
+    n_pieces: int
+    advice: str | None
+
+
+def drift_of(root: Path, manifest: Manifest, store: ItemStore, *, exact: bool) -> Drift:
+    """exact: of the index, for a tail is searched no faster through an exact one."""
+    n_tail, n_dead = drift(root, manifest, store)
+    return Drift(n_tail, n_dead, store.n_pieces, _advice(len(store), store.dim, n_tail, n_dead, store.n_pieces, exact))
+
+
+def _advice(n: int, dim: int, n_tail: int, n_dead: int, n_pieces: int, exact: bool) -> str | None:
+    if n_tail * dim > FLAT_MAX_VALUES:
+        return f"{n_tail:,} new items are searched exactly, which takes more than some milliseconds"
+    if not exact and n_tail >= MIN_ROWS and n_tail > TAIL_SHARE * n:
+        return f"{n_tail / n:.0%} of the items are new and searched exactly"
+    if n_dead >= MIN_ROWS and n_dead > DEAD_SHARE * (n - n_tail + n_dead):
+        return f"{n_dead:,} places of the index are taken by deleted items"
+    if n_pieces > MAX_PIECES:
+        return f"the store is in {n_pieces:,} pieces"
+    return None
