@@ -64,6 +64,8 @@ class OursIndexOnly(Library):
             self._index.train(xb[sample_rows(n)])
         self._index.reserve(n)
         self._index.add(xb)
+        if hasattr(self._index, "complete"):
+            self._index.complete(lambda rows: None)
 
     def save(self, folder: Path) -> None:
         self._index.save(folder / "index.faiss")

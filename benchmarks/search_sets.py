@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ def texts() -> tuple[str, np.ndarray]:
 def pictures() -> tuple[str, np.ndarray]:
     try:
         emoji_drawings()
-    except (OSError, RuntimeError) as error:
+    except (OSError, SubprocessError) as error:
         raise MissingSourceError(f"npm, with a registry it can reach ({error})") from error
     return "VGG16 features.22, GeM, over emoji of four vendors", _cached("emoji-vgg16", _encode_drawings)
 
