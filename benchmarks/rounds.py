@@ -26,6 +26,7 @@ ENOUGH = 0.999  # a sweep ends with the first point this high
 LATENCY_RECALL = 0.95
 CHUNKS, CHUNK = 4, 250  # of single queries in a round
 N_WARM = 2000
+_RECORD = "build.json"
 # a batch that takes some milliseconds says more about what ran before it
 LEAST_SECONDS, MOST_REPEATS = 0.1, 10
 
@@ -52,24 +53,40 @@ class Measured:
     latency_effort: float | None = None
 
 
-def built(library: Library, data: SearchSet, most: int | None, rebuild: bool) -> tuple[Path, Build]:
-    """The folder of the library's index of `data`, made now where it must be, and what it took.
+def build_all(
+    libraries: Sequence[Library], data: SearchSet, most: int | None, rebuild: bool, builds: int
+) -> list[tuple[Path, Build]]:
+    """The folder of each library's index of `data`, made now where it must be, and what it took.
 
     Ours is made anew in every run, as its code changes; an index of a peer is kept, with the day of its build.
+    What is made is made `builds` times, in turns, and the median counts.
     """
-    n, dim = data.xb.shape
+    folders = [_folder(library, data) for library in libraries]
+    now = [
+        rebuild or isinstance(library, (Ours, OursIndexOnly)) or not (folder / _RECORD).exists()
+        for library, folder in zip(libraries, folders, strict=True)
+    ]
+    seconds: list[list[float]] = [[] for _ in libraries]
+    for _ in range(builds):
+        for which in np.flatnonzero(now):
+            seconds[which].append(run_apart(_build, type(libraries[which]), data.name, most, folders[which]))
+    found = []
+    for library, folder, taken in zip(libraries, folders, seconds, strict=True):
+        record = folder / _RECORD
+        if taken:
+            record.write_text(json.dumps({"seconds": statistics.median(taken), "built": date.today().isoformat()}))
+        kept = json.loads(record.read_text())
+        disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path != record)
+        memory = run_apart(_memory, type(library), data.name, most, folder)
+        n = len(data.xb)
+        found.append((folder, Build(kept["seconds"], kept["built"], bool(taken), disk / n, memory and memory / n)))
+    return found
+
+
+def _folder(library: Library, data: SearchSet) -> Path:
     key = xxh3_64_hexdigest(f"{library.name} {library.version} {library.settings} {THREADS}".encode())[:8]
-    digest = xxh3_64_hexdigest(data.xb.tobytes())[:8]
-    folder = CACHE / "ann" / f"{data.name}-{n}x{dim}-{digest}" / f"{library.module}-{key}"
-    record = folder / "build.json"
-    now = rebuild or isinstance(library, (Ours, OursIndexOnly)) or not record.exists()
-    if now:
-        seconds = run_apart(_build, type(library), data.name, most, folder)
-        record.write_text(json.dumps({"seconds": seconds, "built": date.today().isoformat()}))
-    kept = json.loads(record.read_text())
-    disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path != record)
-    memory = run_apart(_memory, type(library), data.name, most, folder)
-    return folder, Build(kept["seconds"], kept["built"], now, disk / n, None if memory is None else memory / n)
+    n, dim = data.xb.shape
+    return CACHE / "ann" / f"{data.name}-{n}x{dim}-{xxh3_64_hexdigest(data.xb)[:8]}" / f"{library.module}-{key}"
 
 
 def _build(kind: type[Library], name: str, most: int | None, folder: Path) -> float:
@@ -139,6 +156,7 @@ def measure(
     rounds: int,
     most: int | None = None,
     rebuild: bool = False,
+    builds: int = 1,
     every: int = 1,
     say: Callable[[str], None] = print,
 ) -> list[Measured]:
@@ -147,8 +165,8 @@ def measure(
     every: takes each how-manieth effort of the ladders.
     """
     results = []
-    for library in libraries:
-        folder, build = built(library, data, most, rebuild)
+    made = build_all(libraries, data, most, rebuild, builds)
+    for library, (folder, build) in zip(libraries, made, strict=True):
         library.load(folder, *data.xb.shape)
         results.append(Measured(library, build))
         say(f"{data.name}: {library.name} built in {build.seconds:.1f} s{'' if build.now else f' on {build.built}'}")

@@ -51,6 +51,8 @@ def ratios(set_name: str, results: Sequence[Measured]) -> list[Ratio]:
     """Ours to the peers that were measured, with the targets of the set."""
     by_name = {result.library.name: result for result in results}
     mine = [by_name.get(Ours.name), by_name.get(OursIndexOnly.name)]
+    if mine == [None, None]:
+        return []
     peers = [result for result in results if result not in mine]
     found = []
     for recall in RECALLS:

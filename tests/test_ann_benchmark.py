@@ -74,6 +74,10 @@ def test_a_recall_that_only_one_side_reaches_decides():
     assert "theirs does not get there" in "\n".join(verdicts(ratios("texts", high)))
 
 
+def test_without_ours_nothing_is_judged():
+    assert ratios("glove", [measured(kind, 1) for kind in LIBRARIES[2:]]) == []
+
+
 def test_tables_have_a_line_for_each_library():
     results = [measured(kind, 1) for kind in LIBRARIES]
     assert len(speed_table(results)) == len(sweeps(results)) == len(LIBRARIES) + 3
