@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from embedsearch.config import Recipe, RecipeFields, parse_enum, read_recipe
 from embedsearch.engine.index import Index
-from embedsearch.engine.inputs import open_input
+from embedsearch.engine.inputs import open_input, read_as, warn_of_skips
 from embedsearch.engine.opening import open as open_index
 from embedsearch.errors import SourceError, UsageError
 from embedsearch.pipeline.build import BuildReport, run_build
@@ -19,11 +18,9 @@ from embedsearch.sources import ArraySource, Columns, ItemSource
 from embedsearch.types import Metric, Modality, NoProgress, Progress
 
 if TYPE_CHECKING:
-    import pandas
-    import pyarrow as pa
     from numpy.typing import ArrayLike
 
-    Metadata: TypeAlias = pa.Table | pandas.DataFrame | Mapping[str, Any] | None
+    from embedsearch.engine.inputs import Metadata
 
 _DEFAULT_BACKBONE = {Modality.IMAGE: "vgg16", Modality.TEXT: "minilm"}
 _ONLY_FOR_ENCODERS = (
@@ -70,11 +67,7 @@ def build(source: str | Path | ArrayLike | EmbeddingTable, out: str | Path, **op
     index that was there stays as it was.
     """
     report = build_with_report(source, out, **options)
-    if report.n_skipped:
-        reasons = sorted(report.reasons.items(), key=lambda pair: -pair[1])[:3]
-        most = ", ".join(f"{n} x {reason}" for reason, n in reasons)
-        path = Path(out) / "skipped.jsonl"
-        warnings.warn(f"{report.n_skipped} inputs were left out, see {path}: {most}", stacklevel=2)
+    warn_of_skips(Path(out), report.n_skipped, report.reasons)
     backbone = options.get("backbone")
     return open_index(
         out,
@@ -97,7 +90,7 @@ def build_with_report(source: Any, out: str | Path, **options: Unpack[BuildOptio
     asked = {**_fields_of(recipe), **_without_unset(given)}
     kind = None if "modality" not in asked else parse_enum(Modality, asked["modality"], "modality")
     with_network = module is not None or "backbone" in asked
-    opened = open_input(source, ids, metadata, _read_as(source, kind, with_network), columns)
+    opened = open_input(source, ids, metadata, read_as(source, kind, with_network), columns)
     if isinstance(opened, ArraySource):
         _require(opened, kind)
         request = _vector_recipe(asked, module)
@@ -118,14 +111,6 @@ def build_with_report(source: Any, out: str | Path, **options: Unpack[BuildOptio
     if encoder.pooled_dim is not None:
         check_width(encoder.recipe, encoder.pooled_dim)
     return run_build(opened, Path(out), encoder.recipe, encoder, index=index, restart=restart, progress=silent)
-
-
-def _read_as(source: Any, asked: Modality | None, with_network: bool) -> Modality | None:
-    """Rows of an array are embeddings, unless a network is named that is to read them."""
-    is_array = not isinstance(source, str | Path) or str(source).lower().endswith(".npy")
-    if is_array and not isinstance(source, EmbeddingTable) and (with_network or asked is Modality.IMAGE):
-        return Modality.TENSOR
-    return asked
 
 
 def _require(opened: ItemSource | ArraySource, asked: Modality | None) -> None:

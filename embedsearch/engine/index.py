@@ -2,41 +2,40 @@
 
 from __future__ import annotations
 
-import operator
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from embedsearch.artifact import read_manifest
+from embedsearch.artifact.adding import unfinished_adds
 from embedsearch.artifact.skipped import skip_reasons
-from embedsearch.config import FROM_FACTORY, MODULE_SCHEME, Recipe, is_own
-from embedsearch.errors import ContradictionError, UsageError
-from embedsearch.pipeline.group import best_of_each_text
+from embedsearch.engine.asking import answers, as_queries, checked, grouped
+from embedsearch.engine.elsewhere import Elsewhere, load_encoder
+from embedsearch.engine.inputs import warn_of_skips
+from embedsearch.errors import UsageError
 from embedsearch.pipeline.search import Searcher
-from embedsearch.postprocess import Postprocess, Projection
-from embedsearch.types import Hit, Hits, Modality
-from embedsearch.vectors import Matrix, as_matrix
+from embedsearch.sources import Columns
+from embedsearch.types import Hit, Hits, Modality, NoProgress, Progress
+from embedsearch.vectors import Matrix
 
 if TYPE_CHECKING:
+    from embedsearch.engine.inputs import Metadata
+    from embedsearch.pipeline.change.add import AddReport
+    from embedsearch.pipeline.change.delete import DeleteReport
+    from embedsearch.pipeline.change.optimize import OptimizeReport
     from embedsearch.pipeline.encode import Encoder
-
-
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
-    """Where parts of the encoder are now, if not where the manifest says: the path of the weights, the network
-    or its name, the preprocess or its name."""
-
-    weights: str | None = None
-    backbone: Any = None
-    preprocess: str | Callable[[Any], Any] | None = None
 
 
 class Index:
     """One committed generation of an index folder; safe to use from many threads.
+
+    It goes on with its generation, whatever writers do, until `refresh`, or `add`, `delete` or `optimize` of its own;
+    a search that is under way then ends on the generation it began on.
 
     Scores: cosine and ip are inner products, larger is more alike; l2 is the squared Euclidean
     distance, smaller is more alike. Searching by vector or id never loads torch.
@@ -45,8 +44,9 @@ class Index:
     def __init__(self, searcher: Searcher, elsewhere: Elsewhere | None = None) -> None:
         self._searcher = searcher
         self._elsewhere = elsewhere or Elsewhere()
-        self._encoder: Encoder | None = None
+        self._encoder: tuple[Searcher, Encoder] | None = None
         self._encoder_lock = threading.Lock()
+        self._refresh_lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._searcher.store)
@@ -84,7 +84,7 @@ class Index:
         if query is not None:
             return self.search_many([query], k=k, where=where, min_score=min_score, group=group)[0]
         assert vector is not None
-        return self._answers(self._as_queries(vector), k, where, min_score, group)[0]
+        return self.search_many(vectors=vector, k=k, where=where, min_score=min_score, group=group)[0]
 
     def search_many(
         self,
@@ -100,11 +100,12 @@ class Index:
 
         vectors: float N x D instead of queries. For arrays without metadata `search_vectors` is faster.
         """
+        searcher = self._searcher
         if vectors is not None:
-            return self._answers(self._as_queries(vectors), k, where, min_score, group)
+            return answers(searcher, as_queries(searcher, vectors), k, where, min_score, group)
         if len(queries) == 0:
             return []
-        return self._answers(self.encoder.encode(queries), k, where, min_score, group)
+        return answers(searcher, self._encoder_of(searcher).encode(queries), k, where, min_score, group)
 
     def similar(
         self,
@@ -131,16 +132,17 @@ class Index:
         group: bool = False,
     ) -> list[Hits]:
         """One answer an id, searched as one batch; see `similar`."""
-        own = self._searcher.rows_of(ids)
-        x = self._searcher.store.vectors_at(own)
+        searcher = self._searcher
+        own = searcher.rows_of(ids)
+        x = searcher.store.vectors_at(own)
         if group:
-            return self._grouped(x, k, where, min_score, own)
-        rows, scores = self._searcher.search(x, _checked(k) + 1, where)
+            return grouped(searcher, x, k, where, min_score, own)
+        rows, scores = searcher.search(x, checked(k) + 1, where)
         answers = []
         for mine, found, score in zip(own, rows, scores, strict=True):
             # among exact duplicates the item itself may not be found; then the last one gives way
             others = np.flatnonzero(found != mine)[:k]
-            answers.append(self._searcher.hits(found[others], score[others], k, where, min_score))
+            answers.append(searcher.hits(found[others], score[others], k, where, min_score))
         return answers
 
     def search_vectors(
@@ -151,18 +153,20 @@ class Index:
         x: float32 N x D (or D, as one row). where: as in `search`. Where an approximate index found
         fewer, the id is None and the score NaN. Raises UsageError for another width, NaN, or k < 1.
         """
-        rows, scores = self._searcher.search(self._as_queries(x), _checked(k), where)
+        searcher = self._searcher
+        rows, scores = searcher.search(as_queries(searcher, x), checked(k), where)
         if rows.size and rows.min() < 0:
-            ids = self._searcher.store.ids_at(np.maximum(rows, 0))
+            ids = searcher.store.ids_at(np.maximum(rows, 0))
             ids[rows < 0] = None
             return ids, scores
-        return self._searcher.store.ids_at(rows), scores
+        return searcher.store.ids_at(rows), scores
 
     def vectors(self, ids: Sequence[str]) -> Matrix:
         """The stored vectors of `ids`, float32 len(ids) x D. Raises UnknownNameError for an unknown id."""
         if isinstance(ids, str):
             raise UsageError("vectors takes a list of ids")
-        return self._searcher.store.vectors_at(self._searcher.rows_of(list(ids)))
+        searcher = self._searcher
+        return searcher.store.vectors_at(searcher.rows_of(list(ids)))
 
     def save_sheet(self, queries: Sequence[tuple[str, Any]], answers: Sequence[Hits], path: str | Path) -> None:
         """Draws answers as one picture, a row a query.
@@ -180,22 +184,27 @@ class Index:
 
     def item(self, item_id: str) -> Hit:
         """One indexed item with its metadata, as a hit of rank 1 whose score is NaN."""
-        return self._searcher.store.hits(self._searcher.rows_of([item_id]), np.array([np.nan], np.float32))[0]
+        searcher = self._searcher
+        return searcher.store.hits(searcher.rows_of([item_id]), np.array([np.nan], np.float32))[0]
 
     def info(self) -> dict[str, Any]:
-        """The manifest as plain data: recipe, counts, index and its measured recall, versions, sizes, and
-        how often each reason stands in skipped.jsonl."""
-        body = self._searcher.manifest.to_dict()
+        """The manifest as plain data: recipe, counts, index and its measured recall, versions, sizes, what has changed
+        since the index file was built, adds that were interrupted, and how often each reason stands in
+        skipped.jsonl."""
+        searcher = self._searcher
+        body = searcher.manifest.to_dict()
         sizes = {name: int(record["size"]) for name, record in body.pop("files").items()}
         store = sum(size for name, size in sizes.items() if "/" in name)
         return {
             "path": str(self.path),
             **body,
             "skipped": skip_reasons(self.path),
-            "metadata_columns": self._searcher.store.metadata_types,
+            "metadata_columns": searcher.store.metadata_types,
             "disk_bytes": sum(sizes.values()),
             "store_bytes": store,
-            "index_bytes": sizes[self._searcher.manifest.index.file],
+            "index_bytes": sizes[searcher.manifest.index.file],
+            "drift": asdict(searcher.drift()),
+            "unfinished_adds": unfinished_adds(self.path),
         }
 
     @property
@@ -214,84 +223,79 @@ class Index:
 
         Raises ContradictionError for an index of plain vectors, WeightsError when its weights are not here.
         """
+        return self._encoder_of(self._searcher)
+
+    def _encoder_of(self, searcher: Searcher) -> Encoder:
         with self._encoder_lock:
-            if self._encoder is None:
-                self._encoder = self._load_encoder()
-        return self._encoder
+            if self._encoder is None or not self._encoder[0].encodes_as(searcher):
+                self._encoder = searcher, load_encoder(self.path, searcher.manifest, self._elsewhere)
+            return self._encoder[1]
 
-    def _as_queries(self, x: ArrayLike) -> Matrix:
-        """Vectors of the index's own space; where a projection was fitted on given vectors, those of the
-        width it takes are passed through it."""
-        matrix = as_matrix(x)
-        manifest = self._searcher.manifest
-        if (
-            matrix.shape[1] == self.dim
-            or manifest.postprocess is None
-            or manifest.recipe.modality is not Modality.VECTOR
-        ):
-            return as_matrix(matrix, self.dim)
-        postprocess = Postprocess(manifest.recipe.normalize, Projection.load(self.path / manifest.postprocess))
-        width = len(postprocess.projection.mean) if postprocess.projection else 0
-        if matrix.shape[1] != width:
-            raise UsageError(f"vectors have {matrix.shape[1]} dimensions, the index has {self.dim}, its source {width}")
-        return postprocess(matrix)
+    def add(
+        self,
+        source: Any,
+        *,
+        ids: Sequence[Any] | str | Path | None = None,
+        metadata: Metadata = None,
+        id_column: str | None = None,
+        text_column: str | None = None,
+        image_column: str | None = None,
+        restart: bool = False,
+        progress: Progress | None = None,
+    ) -> AddReport:
+        """Adds what a source gives, of every kind that `build` takes for such an index; known ids are replaced.
 
-    def _load_encoder(self) -> Encoder:
-        manifest = self._searcher.manifest
-        if manifest.recipe.modality is Modality.VECTOR:
-            raise ContradictionError(f"{self.path} holds plain vectors; ask by id or by vector")
-        from embedsearch.pipeline.encode import Encoder
+        Network, layer, pooling, projection and metric are those of the index. What has not changed is not read again,
+        and nothing goes away that the source lacks. Found at once. restart: throws away what an interrupted add of this
+        source has extracted, instead of going on with it. For the rest, and the warning when inputs were left out, see
+        `build`. Raises EmbedSearchError of all kinds; the index then stays as it was.
+        """
+        from embedsearch.engine.changing import add
 
-        projection = Projection.load(self.path / manifest.postprocess) if manifest.postprocess else None
-        moved = self._elsewhere
-        recipe = manifest.recipe if moved.weights is None else replace(manifest.recipe, weights=moved.weights)
-        if isinstance(moved.backbone, str):
-            _require_same_kind(manifest.recipe.backbone, moved.backbone)
-            recipe = replace(recipe, backbone=moved.backbone)
-        if moved.preprocess is not None:
-            _require_code(manifest.recipe, moved.preprocess)
-        module = None if isinstance(moved.backbone, str) else moved.backbone
-        return Encoder.from_recipe(recipe, projection=projection, module=module, preprocess=moved.preprocess)
-
-    def _grouped(
-        self, x: Matrix, k: int, where: str | None, min_score: float | None, own: NDArray[np.int64] | None = None
-    ) -> list[Hits]:
-        found = best_of_each_text(self._searcher, x, _checked(k), where, own)
-        return [self._searcher.hits(r, s, k, where, min_score, "texts") for r, s in found]
-
-    def _answers(
-        self, x: Matrix, k: int, where: str | None, min_score: float | None, group: bool = False
-    ) -> list[Hits]:
-        if group:
-            return self._grouped(x, k, where, min_score)
-        rows, scores = self._searcher.search(x, _checked(k), where)
-        return [self._searcher.hits(r, s, k, where, min_score) for r, s in zip(rows, scores, strict=True)]
-
-
-def _require_same_kind(built_with: str | None, given: str) -> None:
-    own = ("module:", "keras:", "memory:")
-    if not (str(built_with).startswith(own) and given.startswith(own)):
-        raise ContradictionError(
-            f"the index was built with backbone {built_with!r}, which is found by its name; {given!r} is not asked for"
+        self.refresh()
+        searcher = self._searcher
+        report = add(
+            self.path,
+            searcher.manifest,
+            source,
+            Columns(id_column, text_column, image_column),
+            lambda: self._encoder_of(searcher),
+            ids=ids,
+            metadata=metadata,
+            restart=restart,
+            progress=progress,
         )
+        self.refresh()
+        warn_of_skips(self.path, report.n_skipped, report.reasons)
+        return report
 
+    def delete(self, ids: Sequence[Any] | str = (), *, where: str | None = None) -> DeleteReport:
+        """Takes items out, by id, by an SQL condition over the metadata, or both; none of them is an answer any more.
 
-def _require_code(recipe: Recipe, preprocess: Any) -> None:
-    """Raises ContradictionError for another preprocess than the index has, unless both are code of the user's own."""
-    kept = recipe.preprocess
-    is_code = not isinstance(preprocess, str) or preprocess.startswith(MODULE_SCHEME)
-    is_own_kept = kept == FROM_FACTORY or is_own(str(kept))
-    if preprocess != kept and not (is_own_kept and is_code):
-        given = repr(preprocess) if isinstance(preprocess, str) else "a function"
-        raise ContradictionError(f"the index was built with preprocess {kept!r}, not {given}; leave it out")
+        Of an index of chunks, ids are those of texts, and a text goes with all its chunks. Raises UnknownNameError when
+        an id is not there, and deletes nothing then. A later `build` brings back what its source still has.
+        """
+        from embedsearch.pipeline.change.delete import run_delete
 
+        asked = [ids] if isinstance(ids, str) else [str(item_id) for item_id in ids]
+        report = run_delete(self.path, asked, where)
+        self.refresh()
+        return report
 
-def _checked(k: int) -> int:
-    """`k` as an int. Raises UsageError when it is none, or less than 1."""
-    try:
-        number = operator.index(k)
-    except TypeError:
-        raise UsageError(f"k is {k!r}; it must be a whole number") from None
-    if number < 1:
-        raise UsageError(f"k is {k}; it must be at least 1")
-    return number
+    def optimize(self, *, progress: Progress | None = None) -> OptimizeReport:
+        """Folds what was added and deleted into a fresh index file, made from the stored vectors, and compacts the
+        store. The family is chosen anew for the size of now, unless one was asked for at the build."""
+        from embedsearch.pipeline.change.optimize import run_optimize
+
+        report = run_optimize(self.path, progress or NoProgress())
+        self.refresh()
+        return report
+
+    def refresh(self) -> bool:
+        """Goes over to the newest committed generation; False when this is it."""
+        with self._refresh_lock:
+            before = self._searcher
+            if read_manifest(self.path) == before.manifest:
+                return False
+            self._searcher = Searcher.open(self.path, before=before)
+            return True

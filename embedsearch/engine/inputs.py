@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from embedsearch.errors import UsageError
 from embedsearch.pipeline.table import EmbeddingTable
 from embedsearch.pipeline.table_file import TABLE_SUFFIXES
 from embedsearch.sources import ArraySource, Columns, ItemSource, TensorSource, open_source, read_lines
 from embedsearch.types import Modality
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow as pa
+
+    Metadata: TypeAlias = pa.Table | pandas.DataFrame | Mapping[str, Any] | None
 
 # such a file holds a table only where a parameter is named; else vectors or items of its own, or lines of text
 _OFTEN_NONE = (".npy", ".txt", ".txt.gz")
@@ -57,3 +64,19 @@ def _table_in(source: str) -> tuple[str, str | None] | None:
     if sign and "://" not in name:
         return (path, name or None) if path.lower().endswith(TABLE_SUFFIXES) else None
     return (source, None) if source.lower().endswith(_ALWAYS) else None
+
+
+def read_as(source: Any, asked: Modality | None, with_network: bool) -> Modality | None:
+    """Rows of an array are embeddings, unless a network is named that is to read them."""
+    is_array = not isinstance(source, str | Path) or str(source).lower().endswith(".npy")
+    if is_array and not isinstance(source, EmbeddingTable) and (with_network or asked is Modality.IMAGE):
+        return Modality.TENSOR
+    return asked
+
+
+def warn_of_skips(root: Path, n_skipped: int, reasons: Mapping[str, int]) -> None:
+    """Tells whoever called the library that inputs were left out."""
+    if n_skipped:
+        most = sorted(reasons.items(), key=lambda pair: -pair[1])[:3]
+        told = ", ".join(f"{n} x {reason}" for reason, n in most)
+        warnings.warn(f"{n_skipped} inputs were left out, see {root / 'skipped.jsonl'}: {told}", stacklevel=3)

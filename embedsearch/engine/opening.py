@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from embedsearch.engine.index import Elsewhere, Index
+from embedsearch.engine.elsewhere import Elsewhere
+from embedsearch.engine.index import Index
 from embedsearch.pipeline.search import Searcher
 
 

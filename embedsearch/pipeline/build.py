@@ -13,7 +13,7 @@ from embedsearch.pipeline.chunks import input_column, store_schema
 from embedsearch.pipeline.commit import commit_generation
 from embedsearch.pipeline.encode import Encoder
 from embedsearch.pipeline.extract import shards
-from embedsearch.pipeline.skips import SkipLog
+from embedsearch.pipeline.skips import SkipLog, nothing_to_index
 from embedsearch.pipeline.state import BuildState, open_state, require_ours, stored, tidy
 from embedsearch.postprocess import Postprocess
 from embedsearch.sources import UNLISTED, ArraySource, ItemSource
@@ -115,7 +115,7 @@ def _extract(
         report.n_guests = ledger.n_guests()
     if report.n_new + report.n_known == 0 and encoder is not None:
         # an unmounted drive must not cost what was extracted from it
-        raise SourceError(_nothing(source, skips, layout))
+        raise SourceError(nothing_to_index(source, skips, layout))
     if gone:
         writer.delete(gone, key)
     state.wrote(writer)
@@ -145,13 +145,3 @@ def _refresh(layout: Layout, state: BuildState, report: BuildReport, skips: Skip
     tidy(layout, state.manifest)
     report.n_truncated, report.up_to_date = state.manifest.n_truncated, True
     return report
-
-
-def _nothing(source: ItemSource | ArraySource, skips: SkipLog, layout: Layout) -> str:
-    if skips.n == 0:
-        return f"{source.location} holds no {source.modality.value}s"
-    reason, count = max(skips.reasons.items(), key=lambda pair: pair[1])
-    return (
-        f"nothing to index in {source.location}: all {skips.n} inputs were left out, "
-        f"{count} of them because: {reason} (see {layout.skipped_partial})"
-    )

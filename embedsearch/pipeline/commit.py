@@ -86,7 +86,7 @@ def commit_generation(
         previous=None if state.manifest is None else state.manifest.held,
         weights_origin=None if encoder is None else encoder.weights_origin,
         renamed={**kept, **source.renamed},
-        libraries=_versions(),
+        libraries=library_versions(),
     )
     write_manifest(layout, manifest)
     tidy(layout, manifest)
@@ -148,7 +148,8 @@ def _save(index: VectorIndex, path: Path) -> list[Path]:
         raise EmbedSearchError(f"the index cannot be written: {str(error).splitlines()[0]}") from error
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """Names and versions of what an index was made with."""
     found = {}
     for name in _LIBRARIES:
         try:

@@ -82,6 +82,19 @@ def content_of(item: Item, modality: Modality) -> Any:
     return item.uri if modality is Modality.IMAGE else read_bytes(item.uri)
 
 
+def with_digest(content: Any, modality: Modality) -> tuple[Any, str]:
+    """What `load` takes for `content`, without reading a file twice, and the hash that `load` would give."""
+    if modality is Modality.TEXT:
+        return load_text(content)
+    if modality is Modality.TENSOR:
+        return content, _hash_of(content)
+    if isinstance(content, str | Path):
+        content = read_bytes(str(content))
+    if isinstance(content, bytes | bytearray):
+        return bytes(content), _hash(bytes(content))
+    return load_image(content)
+
+
 def _load_tensor(content: Any, recipe: Recipe) -> Any:
     """The item itself; the array in a .npy file where a path is given and nobody else reads it."""
     if recipe.preprocess is None and isinstance(content, str | Path) and str(content).endswith(".npy"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from embedsearch.errors import ItemError
 from embedsearch.executors import LocalExecutor
 from embedsearch.pipeline.chunks import chunk_ids, chunk_metadata
-from embedsearch.pipeline.content import content_of
+from embedsearch.pipeline.content import content_of, with_digest
 from embedsearch.pipeline.encode import Encoder
 from embedsearch.pipeline.network import NOT_FINITE
 from embedsearch.pipeline.walk import Task, repeated, tasks
@@ -31,20 +31,22 @@ _CHUNKED_SHARD = 256  # texts that may be long: each becomes several rows
 class Shard:
     """What became of one task: rows to store, inputs left out, inputs known before.
 
-    inputs: ids of those that the rows were made of. changed: ids whose stored rows the inputs replace.
+    inputs: ids of those that the rows were made of. changed: ids whose stored rows the inputs replace. unchanged:
+    those of them whose content is what is stored, and which have not gone through the network.
     n_reported: how many were told to the progress already, batch by batch.
     """
 
     block: Block
     inputs: list[str] = field(default_factory=list)
     changed: set[str] = field(default_factory=set)
+    unchanged: list[Item] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
     n_known: int = 0
     n_reported: int = 0
 
     @property
     def n_unreported(self) -> int:
-        return len(self.inputs) + len(self.skips) + self.n_known - self.n_reported
+        return len(self.inputs) + len(self.unchanged) + len(self.skips) + self.n_known - self.n_reported
 
 
 def shards(
@@ -79,6 +81,13 @@ class Worker:
     def __call__(self, task: Task) -> Shard:
         recipe = self._encoder.recipe
         contents = [_content(item, recipe.modality) for item in task.items]
+        unchanged = [i for i, item in enumerate(task.items) if self._is_as_stored(item, task, contents, i)]
+        if unchanged:
+            left = sorted(set(range(len(contents))).difference(unchanged))
+            task, same = replace(task, items=[task.items[i] for i in left]), [task.items[i] for i in unchanged]
+            contents = [contents[i] for i in left]
+        else:
+            same = []
         report = None if recipe.is_chunked else self._report  # batches of chunks say little of inputs
         encoded = self._encoder.pooled(contents, report, chunks=recipe.is_chunked)
         vectors = self._finish(encoded.vectors)
@@ -100,7 +109,19 @@ class Worker:
         skips = [Skip(task.items[i].id, task.items[i].uri, reason) for i, reason in failures]
         inputs = list(dict.fromkeys(item.id for item in items))
         n_reported = 0 if report is None else len(encoded.kept)
-        return Shard(block, inputs, task.changed, [*task.skips, *skips], task.n_known, n_reported)
+        return Shard(block, inputs, task.changed, same, [*task.skips, *skips], task.n_known, n_reported)
+
+    def _is_as_stored(self, item: Item, task: Task, contents: list[Any], i: int) -> bool:
+        """Whether the content of a changed input is what is stored for it; what was read for that is kept."""
+        kept = task.hashes.get(item.id)
+        if kept is None or isinstance(contents[i], ItemError):
+            return False
+        try:
+            contents[i], digest = with_digest(contents[i], self._encoder.recipe.modality)
+        except ItemError as error:
+            contents[i] = error
+            return False
+        return digest == kept
 
 
 def _name_chunks(block: Block, items: list[Item], spans: list[tuple[int, int]]) -> None:
@@ -125,6 +146,7 @@ def _array_shards(
 ) -> Iterator[Shard]:
     for ids, x, metadata in source.blocks(size):
         finite = finite_rows(x)
+        ledger.expect(ids)
         rows, prints, skips, n_known = [], [], [], 0
         changed: set[str] = set()
         for row, item_id in enumerate(ids):
@@ -151,4 +173,4 @@ def _array_shards(
             truncated=[False] * len(rows),
             metadata=[metadata[row] for row in rows],
         )
-        yield Shard(block, block.ids, changed, skips, n_known)
+        yield Shard(block, block.ids, changed, [], skips, n_known)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embedsearch.artifact import Layout, Manifest, read_manifest, verify_files
 from embedsearch.errors import DamagedIndexError, UsageError, unknown
 from embedsearch.index import LiveIndex, VectorIndex
+from embedsearch.pipeline.advice import Drift, judged
 from embedsearch.pipeline.positions import current_index
 from embedsearch.registry import INDEXES
 from embedsearch.store import ItemStore
@@ -64,6 +65,16 @@ class Searcher:
         else:
             main = INDEXES.get(manifest.index.family).load(root / file, metric)
         return cls(root, manifest, store, main, current_index(root, manifest, main, store))
+
+    def encodes_as(self, other: Self) -> bool:
+        """Whether inputs become the same vectors in both."""
+        mine, theirs = self.manifest, other.manifest
+        return mine.recipe == theirs.recipe and _record(mine) == _record(theirs)
+
+    def drift(self) -> Drift:
+        """How far the index is from one that is built now."""
+        n_tail, n_dead = (self.index.n_tail, self.index.n_dead) if isinstance(self.index, LiveIndex) else (0, 0)
+        return judged(self.store, n_tail, n_dead, exact=self.main.exact)
 
     def search(self, x: Matrix, k: int, where: str | None = None) -> tuple[Rows, Scores]:
         """Rows int64 and scores float32 of the k best, both N x min(k, number of items), best first.
@@ -128,3 +139,8 @@ class Searcher:
             missing = ids[int(np.argmax(rows < 0))]
             raise unknown("id", missing, self.store.some("id"), f"({len(self.store):,} items in {self.root})")
         return rows
+
+
+def _record(manifest: Manifest) -> object:
+    """What tells one projection from another."""
+    return manifest.files.get(str(manifest.postprocess))

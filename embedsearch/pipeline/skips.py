@@ -8,7 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from embedsearch.artifact import fsync_path
+from embedsearch.artifact import Layout, fsync_path
+from embedsearch.sources import ArraySource, ItemSource
 from embedsearch.types import Skip
 
 _MAX_REASONS = 1000  # reasons that name a number each could be as many as the inputs
@@ -67,3 +68,14 @@ class SkipLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stream.close()
+
+
+def nothing_to_index(source: ItemSource | ArraySource, skips: SkipLog, layout: Layout) -> str:
+    """Why a walk over a whole source has found nothing."""
+    if skips.n == 0:
+        return f"{source.location} holds no {source.modality.value}s"
+    reason, count = max(skips.reasons.items(), key=lambda pair: pair[1])
+    return (
+        f"nothing to index in {source.location}: all {skips.n} inputs were left out, "
+        f"{count} of them because: {reason} (see {layout.skipped_partial})"
+    )

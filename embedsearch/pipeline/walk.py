@@ -18,12 +18,14 @@ class Task:
     """One shard of a source: plain data that a worker anywhere can take.
 
     number: position of the shard. items: what has to be extracted; changed: ids of those among them that
-    replace stored rows. n_known: inputs that are stored already. skips: inputs left out by the source.
+    replace stored rows. hashes: of what is stored for them, where that is known: with the same content they need
+    not go through the network. n_known: inputs that are stored already. skips: inputs left out by the source.
     """
 
     number: int
     items: list[Item] = field(default_factory=list)
     changed: set[str] = field(default_factory=set)
+    hashes: dict[str, str] = field(default_factory=dict)
     n_known: int = 0
     skips: list[Skip] = field(default_factory=list)
 
@@ -33,6 +35,7 @@ def tasks(source: Iterable[Item | Skip], ledger: Ledger, shard_size: int) -> Ite
     the same ones; what the ledger knows is left out of them."""
     for number, entries in enumerate(chunked(source, shard_size)):
         task = Task(number)
+        ledger.expect([entry.id for entry in entries if not isinstance(entry, Skip)])
         for entry in entries:
             if isinstance(entry, Skip):
                 task.skips.append(entry)
@@ -46,6 +49,8 @@ def tasks(source: Iterable[Item | Skip], ledger: Ledger, shard_size: int) -> Ite
                 task.items.append(entry)
                 if visit is Visit.CHANGED:
                     task.changed.add(entry.id)
+                    if digest := ledger.content_hash(entry.id):
+                        task.hashes[entry.id] = digest
         yield task
 
 

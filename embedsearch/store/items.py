@@ -18,6 +18,7 @@ from embedsearch.vectors import Matrix
 
 _READ_AHEAD_BYTES = 2**23
 _SOME = 20_000
+_FEW = 8
 
 
 class ItemStore:
@@ -26,6 +27,7 @@ class ItemStore:
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
         self._codes: dict[str, NDArray[np.int64]] = {}
+        self._strings: dict[str, pa.Array] = {}
         self.version = int(dataset.version)
         self.dim = int(dataset.schema.field("vector").type.list_size)
         self.metadata_columns = [name for name in dataset.schema.names if name not in STORE_COLUMNS]
@@ -71,14 +73,16 @@ class ItemStore:
         """Fragments of the dataset; every append leaves one."""
         return len(self._dataset.get_fragments())
 
-    @cached_property
+    @property
     def ids(self) -> pa.Array:
         """All ids in row order, one contiguous Arrow array of strings."""
-        return self._contiguous("id")
+        return self.strings("id")
 
     def strings(self, column: str) -> pa.Array:
-        """A column of strings in row order, as `ids` are."""
-        return self.ids if column == "id" else self._contiguous(column)
+        """A column of strings in row order, as `ids` are; kept once it was read."""
+        if column not in self._strings:
+            self._strings[column] = self._contiguous(column)
+        return self._strings[column]
 
     def _contiguous(self, column: str) -> pa.Array:
         chunks = self._read(columns=[column])[column].chunks
@@ -104,6 +108,10 @@ class ItemStore:
 
     def rows_of(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """The row of each id, -1 where there is none."""
+        if len(ids) * _FEW < len(self):  # to look for a few, no table of all is made
+            held = self.rows_with("id", ids)
+            place = dict(zip(self.ids.take(pa.array(held)).to_pylist(), held.tolist(), strict=True))
+            return np.array([place.get(item_id, -1) for item_id in ids], np.int64)
         found = pc.index_in(pa.array(ids, pa.large_string()), value_set=self.ids)
         rows: NDArray[np.int64] = pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
         return rows
@@ -114,6 +122,11 @@ class ItemStore:
             return np.empty(0, np.int64)
         held = pc.is_in(self.strings(column), value_set=pa.array(values, pa.large_string()))
         return np.flatnonzero(held.to_numpy(zero_copy_only=False))
+
+    def row_ids_with(self, column: str, values: Sequence[str]) -> NDArray[np.int64]:
+        """The stable ids of those rows."""
+        found: NDArray[np.int64] = self.row_ids[self.rows_with(column, values)]
+        return found
 
     def missing(self, column: str, values: Sequence[str]) -> list[str]:
         """Those of `values` that no row has in `column`, each once."""

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embedsearch.errors import EmbedSearchError
+from embedsearch.errors import EmbedSearchError, UsageError
 from embedsearch.store.items import ItemStore
 from embedsearch.types import Block
 from embedsearch.vectors import Matrix
@@ -44,6 +44,21 @@ class StoreWriter:
     def append(self, block: Block) -> None:
         """Adds rows whose ids are new."""
         self.write(_table(block, self._schema(block.vectors.shape[1])))
+
+    def append_all(self, batches: Iterable[pa.RecordBatch]) -> None:
+        """Adds rows in one commit, without holding more than a batch of them. Not for a fresh dataset."""
+        import lance
+
+        schema = self.open().schema
+        fitted = (part for batch in batches for part in _aligned(pa.Table.from_batches([batch]), schema).to_batches())
+        with _told():
+            lance.write_dataset(pa.RecordBatchReader.from_batches(schema, fitted), str(self.path), mode="append")
+
+    def has_columns(self, metadata: pa.Schema) -> bool:
+        """Whether the metadata of what was written is in these columns, and no others."""
+        store = self.open()
+        written = [store.schema.field(name) for name in store.metadata_columns]
+        return bool(pa.schema(written).equals(pa.schema(list(metadata))))
 
     def replace(self, block: Block, keys: Sequence[str], column: str = "id") -> None:
         """Adds rows in the place of those whose `column` is in `keys`.
@@ -118,8 +133,9 @@ class StoreWriter:
         self.write(schema.empty_table())
         for batch in source.batches():
             x = batch["vector"].flatten().to_numpy(zero_copy_only=False).reshape(-1, source.dim)
-            columns = [_vectors(transform(x)) if name == "vector" else batch[name] for name in schema.names]
-            self.write(pa.Table.from_arrays(columns, schema=schema))
+            place = batch.schema.get_field_index("vector")
+            projected = batch.set_column(place, schema.field("vector"), _vectors(transform(x)))
+            self.write(_aligned(pa.Table.from_batches([projected]), schema))
             report(len(x))
 
     def create_empty(self, dim: int) -> None:
@@ -166,29 +182,10 @@ class StoreWriter:
             dataset.cleanup_old_versions(versions=old, delete_unverified=True)
 
     def _aligned(self, table: pa.Table) -> pa.Table:
-        """`table` in the columns that the dataset has: null in those that it lacks itself."""
-        import lance
-
-        schema = lance.dataset(str(self.path)).schema
-        if table.schema.names == schema.names:
-            return table
-        columns = [
-            table[field.name] if field.name in table.schema.names else pa.nulls(len(table), field.type)
-            for field in schema
-        ]
-        return pa.Table.from_arrays(columns, schema=schema)
+        return _aligned(table, self.open().schema)
 
     def _schema(self, dim: int) -> pa.Schema:
-        own = [
-            ("id", pa.string()),
-            ("vector", pa.list_(pa.float32(), dim)),
-            ("uri", pa.string()),
-            ("content_hash", pa.string()),
-            ("fingerprint", pa.string()),
-            ("truncated", pa.bool_()),
-            ("added_from", pa.string()),  # the source of an add; null for what the build's own source gave
-        ]
-        return pa.schema([*own, *self._metadata])
+        return _schema(dim, self._metadata)
 
 
 def latest_version(path: Path) -> int:
@@ -213,6 +210,24 @@ def tracked_files(path: Path, version: int) -> list[Path]:
     return found
 
 
+def block_table(block: Block, metadata: pa.Schema) -> pa.Table:
+    """A block as rows of the store, with these metadata columns."""
+    return _table(block, _schema(block.vectors.shape[1], metadata))
+
+
+def _schema(dim: int, metadata: pa.Schema) -> pa.Schema:
+    own = [
+        ("id", pa.string()),
+        ("vector", pa.list_(pa.float32(), dim)),
+        ("uri", pa.string()),
+        ("content_hash", pa.string()),
+        ("fingerprint", pa.string()),
+        ("truncated", pa.bool_()),
+        ("added_from", pa.string()),  # the source of an add; null for what the build's own source gave
+    ]
+    return pa.schema([*own, *metadata])
+
+
 def _table(block: Block, schema: pa.Schema) -> pa.Table:
     columns: list[Any] = [
         pa.array(block.ids, pa.string()),
@@ -224,7 +239,27 @@ def _table(block: Block, schema: pa.Schema) -> pa.Table:
         pa.array([block.added_from] * len(block), pa.string()),
     ]
     for field in list(schema)[len(columns) :]:
-        columns.append(pa.array([row.get(field.name) for row in block.metadata], field.type))
+        columns.append(_column(field, [row.get(field.name) for row in block.metadata]))
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _column(field: pa.Field, values: list[Any]) -> pa.Array:
+    """Values of one metadata column. Raises UsageError where one does not fit."""
+    try:
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            values = [value if value is None or isinstance(value, str) else str(value) for value in values]
+        return pa.array(values, field.type)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise UsageError(f"column {field.name!r} holds what {field.type} cannot keep: {error}") from error
+
+
+def _aligned(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """`table` in the columns of `schema`: null in those that it lacks itself."""
+    if table.schema.names == schema.names:
+        return table
+    columns = [
+        table[field.name] if field.name in table.schema.names else pa.nulls(len(table), field.type) for field in schema
+    ]
     return pa.Table.from_arrays(columns, schema=schema)
 
 

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsearch.errors import UnknownNameError, UsageError, unknown
-from embedsearch.pipeline.change.advice import drift_of
+from embedsearch.pipeline.advice import drift_of
 from embedsearch.pipeline.change.commit import commit_change
 from embedsearch.pipeline.change.opening import Change, changing
 from embedsearch.pipeline.chunks import input_column
-from embedsearch.registry import INDEXES
 from embedsearch.store import ItemStore
 
 _TOLD = 5  # unknown ids that a message names
@@ -46,10 +45,7 @@ def run_delete(root: Path, ids: Sequence[str], where: str | None) -> DeleteRepor
         writer = change.writer()
         writer.delete_rows(change.store.row_ids[rows])
         manifest = commit_change(change, writer)
-        exact = INDEXES.get(manifest.index.family).exact
-        return DeleteReport(
-            root, len(rows), manifest.n_items, drift_of(root, manifest, writer.open(), exact=exact).advice
-        )
+        return DeleteReport(root, len(rows), manifest.n_items, drift_of(root, manifest, writer.open()).advice)
 
 
 def _rows(change: Change, ids: Sequence[str], where: str | None) -> NDArray[np.int64]:

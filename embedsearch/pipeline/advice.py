@@ -8,6 +8,7 @@ from pathlib import Path
 from embedsearch.artifact import Manifest
 from embedsearch.index.choose import FLAT_MAX_VALUES
 from embedsearch.pipeline.positions import drift
+from embedsearch.registry import INDEXES
 from embedsearch.store import ItemStore
 
 # beside an approximate index, more rows than this share of all are better searched through it
@@ -34,19 +35,20 @@ class Drift:
     advice: str | None
 
 
-def drift_of(root: Path, manifest: Manifest, store: ItemStore, *, exact: bool) -> Drift:
+def judged(store: ItemStore, n_tail: int, n_dead: int, *, exact: bool) -> Drift:
     """exact: of the index, for a tail is searched no faster through an exact one."""
-    n_tail, n_dead = drift(root, manifest, store)
-    return Drift(n_tail, n_dead, store.n_pieces, _advice(len(store), store.dim, n_tail, n_dead, store.n_pieces, exact))
+    n, n_pieces, why = len(store), store.n_pieces, None
+    if n_tail * store.dim > FLAT_MAX_VALUES and not exact:
+        why = f"{n_tail:,} new items are searched exactly, which takes longer than through an index"
+    elif n_tail >= MIN_ROWS and n_tail > TAIL_SHARE * n and not exact:
+        why = f"{n_tail / n:.0%} of the items are new and searched exactly"
+    elif n_dead >= MIN_ROWS and n_dead > DEAD_SHARE * (n - n_tail + n_dead):
+        why = f"{n_dead:,} places of the index are taken by deleted items"
+    elif n_pieces > MAX_PIECES:
+        why = f"the store is in {n_pieces:,} pieces"
+    return Drift(n_tail, n_dead, n_pieces, why)
 
 
-def _advice(n: int, dim: int, n_tail: int, n_dead: int, n_pieces: int, exact: bool) -> str | None:
-    if n_tail * dim > FLAT_MAX_VALUES:
-        return f"{n_tail:,} new items are searched exactly, which takes more than some milliseconds"
-    if not exact and n_tail >= MIN_ROWS and n_tail > TAIL_SHARE * n:
-        return f"{n_tail / n:.0%} of the items are new and searched exactly"
-    if n_dead >= MIN_ROWS and n_dead > DEAD_SHARE * (n - n_tail + n_dead):
-        return f"{n_dead:,} places of the index are taken by deleted items"
-    if n_pieces > MAX_PIECES:
-        return f"the store is in {n_pieces:,} pieces"
-    return None
+def drift_of(root: Path, manifest: Manifest, store: ItemStore) -> Drift:
+    """The same of a committed generation that nobody has opened."""
+    return judged(store, *drift(root, manifest, store), exact=INDEXES.get(manifest.index.family).exact)

@@ -1,0 +1,104 @@
+"""Folding what was added and deleted into a fresh index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from embedsearch.artifact import (
+    IndexEntry,
+    Manifest,
+    StoreEntry,
+    fsync_path,
+    record_files,
+    verify_files,
+    write_manifest,
+)
+from embedsearch.artifact.adding import discard_unfit_adds
+from embedsearch.artifact.manifest import FORMAT_VERSION
+from embedsearch.index import choose_index
+from embedsearch.pipeline.change.opening import Change, changing
+from embedsearch.pipeline.commit import library_versions, make_index
+from embedsearch.pipeline.positions import drift
+from embedsearch.pipeline.state import tidy
+from embedsearch.store.writer import tracked_files
+from embedsearch.types import Progress
+
+ASKED_FOR = "asked for"  # what `choose_index` gives as its reason where nothing was chosen
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizeReport:
+    """n_folded: items that are in the index now, and were searched beside it. n_dropped: places of deleted items that
+    are gone from it. n_pieces: of the store before; it is compact now. family: of the index, and why. up_to_date: there
+    was nothing to do."""
+
+    root: Path
+    n_items: int
+    n_folded: int
+    n_dropped: int
+    n_pieces: int
+    family: str
+    reason: str
+    up_to_date: bool
+
+
+def run_optimize(root: Path, progress: Progress) -> OptimizeReport:
+    """Compacts the store and builds a new index file over it, from the vectors that are stored; one commit.
+
+    The family is chosen for the size that the index has now, unless one was asked for at its build. What was kept for
+    readers of the index file before the last is removed.
+    """
+    with changing(root) as change:
+        manifest, layout = change.manifest, change.layout
+        verify_files(root, manifest.files)  # everything is copied, so damage would be as well
+        n_folded, n_dropped = drift(root, manifest, change.store)
+        if not manifest.is_folded:
+            manifest = _folded(change, progress)
+        discard_unfit_adds(layout, manifest.recipe)
+        tidy(layout, manifest)
+        return OptimizeReport(
+            root,
+            manifest.n_items,
+            n_folded,
+            n_dropped,
+            change.store.n_pieces,
+            manifest.index.family,
+            manifest.index.reason,
+            up_to_date=change.manifest.is_folded,
+        )
+
+
+def _folded(change: Change, progress: Progress) -> Manifest:
+    before, layout = change.manifest, change.layout
+    generation = before.generation + 1
+    writer = change.writer()
+    progress.stage("compacting the store", 1)
+    writer.compact()
+    progress.advance(1)
+    store = writer.open()
+    choice = choose_index(asked_for(before.index), len(store), store.dim)
+    entry, written = make_index(layout, generation, store, before.recipe.metric, choice, progress)
+    new = [*tracked_files(layout.items, store.version), *written]
+    for path in [*new, *{path.parent for path in new}]:
+        fsync_path(path)
+    kept = {} if before.postprocess is None else {before.postprocess: before.files[before.postprocess]}
+    manifest = replace(
+        before,
+        generation=generation,
+        store=StoreEntry(store.version),
+        index=entry,
+        files={**kept, **record_files(layout.root, new)},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        previous=before.held,
+        libraries=library_versions(),
+        format_version=FORMAT_VERSION,
+    )
+    write_manifest(layout, manifest)
+    return manifest
+
+
+def asked_for(entry: IndexEntry) -> str:
+    """What the user wanted when the index was built: a family, or "auto"."""
+    return entry.family if entry.reason == ASKED_FOR else "auto"
