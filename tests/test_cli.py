@@ -215,7 +215,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, emoji):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert err == "interrupted; an interrupted build goes on when the same command is run again\n"
+    assert err == "interrupted; an interrupted build or add goes on when the same command is run again\n"
 
 
 def test_the_version(cli):
@@ -223,7 +223,7 @@ def test_the_version(cli):
     assert "build" in cli()[1]
 
 
-@pytest.mark.parametrize("command", ["build", "query", "info", "layers", "embed"])
+@pytest.mark.parametrize("command", ["build", "query", "add", "delete", "optimize", "info", "layers", "embed"])
 def test_help_has_examples(cli, command):
     code, out, err = cli(command, "--help")
     assert (code, err) == (0, "") and "Examples:" in out and f"embedsearch {command}" in out

@@ -12,7 +12,7 @@ import typer
 from embedsearch.cli import options
 from embedsearch.cli.app import app
 from embedsearch.cli.progress import open_progress
-from embedsearch.errors import UsageError
+from embedsearch.cli.told import left_out
 
 _LONG = {
     "windows": "texts are longer than the network reads at once: they were read in windows and pooled over all of them",
@@ -84,31 +84,31 @@ def build(
     modality: Annotated[
         Optional[str], typer.Option(help="image or text, where the source does not tell; tensor for .npy.")
     ] = None,
-    ids: Annotated[
-        Optional[Path], typer.Option(help="File with ids, one a line, for the rows of a matrix or embedding table.")
-    ] = None,
-    id_column: Annotated[Optional[str], typer.Option(help="Column with ids. Default: id, else the row number.")] = None,
-    text_column: Annotated[Optional[str], typer.Option(help="Column with texts. Default: text.")] = None,
-    image_column: Annotated[Optional[str], typer.Option(help="Column with paths of pictures. Default: image.")] = None,
+    ids: options.Ids = None,
+    id_column: options.IdColumn = None,
+    text_column: options.TextColumn = None,
+    image_column: options.ImageColumn = None,
     index: Annotated[str, typer.Option(help="auto, flat (exact) or hnsw (graph).")] = "auto",
-    batch_size: Annotated[str, typer.Option(help="Items the network reads at once, or auto.")] = "auto",
+    batch_size: options.BatchSize = "auto",
     precision: options.Precision = "auto",
     device: options.Device = "auto",
-    workers: Annotated[Optional[int], typer.Option(help="Threads that decode pictures. Default: all cores.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when inputs were skipped.")] = False,
+    workers: options.Workers = None,
+    strict: options.Strict = False,
     restart: Annotated[
         bool,
         typer.Option(
             "--restart",
-            help="Begin anew: throw away an unfinished build, replace an index of another recipe.",
+            help="Begin anew: throw away an unfinished build, replace an index of another recipe, with what was "
+            "added to it.",
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON on stdout.")] = False,
+    as_json: options.ReportAsJson = False,
 ) -> None:
     """Build an index from pictures, texts or vectors.
 
     An interrupted build goes on where it was when the same command is run again; a finished one is
-    brought in line with its source: new and changed inputs are extracted, vanished ones removed.
+    brought in line with its source: new and changed inputs are extracted, vanished ones removed. What was
+    added from other sources stays.
     """
     from embedsearch.engine.building import build_with_report
 
@@ -123,7 +123,7 @@ def build(
             long_texts=options.long_texts(chunk, cut), pca=pca, whiten=whiten, metric=metric, normalize=normalize,
             modality=modality, ids=ids,
             id_column=id_column, text_column=text_column, image_column=image_column,
-            index=index, batch_size=_auto_int("--batch-size", batch_size), precision=precision, device=device,
+            index=index, batch_size=options.auto_int("--batch-size", batch_size), precision=precision, device=device,
             workers=workers, restart=restart, progress=progress,
         )  # fmt: skip
     finally:
@@ -135,6 +135,7 @@ def build(
             "n_new",
             "n_known",
             "n_removed",
+            "n_guests",
             "n_skipped",
             "n_truncated",
             "up_to_date",
@@ -159,17 +160,13 @@ def _told(report: object, target: Path) -> list[str]:
         about = [f"{report.n_new:,} {inputs}extracted now"]
         about += [f"{report.n_known:,} stored before"] if report.n_known else []
         about += [f"{report.n_removed:,} removed, no longer in the source"] if report.n_removed else []
+        about += [f"{report.n_guests:,} {inputs}added from elsewhere and kept"] if report.n_guests else []
         lines = [f"{target} holds {report.n_items:,} items ({', '.join(about)})"]
     if report.encoder and report.n_new:
         lines.append(f"encoded by {report.encoder}")
     if report.n_truncated:
         lines.append(f"{report.n_truncated:,} {_LONG[report.long_texts]}")
-    if report.n_skipped:
-        were = "input was" if report.n_skipped == 1 else "inputs were"
-        lines.append(f"{report.n_skipped:,} {were} left out, listed in {target / 'skipped.jsonl'}:")
-        most = sorted(report.reasons.items(), key=lambda pair: -pair[1])
-        lines += [f"  {count:,} x {reason}" for reason, count in most[:5]]
-        lines += [f"  and {len(most) - 5} other reasons"] if len(most) > 5 else []
+    lines += left_out(target, report.n_skipped, report.reasons)
     return lines
 
 
@@ -181,11 +178,3 @@ def _name(source: str) -> str:
     path = fixed.partition("://")[2] or fixed
     resolved = Path(path).resolve()
     return (resolved.stem if resolved.suffix and not resolved.is_dir() else resolved.name) or "index"
-
-
-def _auto_int(option: str, value: str) -> int | None:
-    if value == "auto":
-        return None
-    if not value.isdigit():
-        raise UsageError(f"{option} {value!r} is not valid; give a number or auto")
-    return int(value)

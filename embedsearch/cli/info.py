@@ -75,6 +75,7 @@ def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
             "size",
             f"{_bytes(about['disk_bytes'])} on disk, index {index['bytes_per_vector']:g} bytes a vector",
         ),
+        ("changed", _drift(about["drift"])),
         ("metadata", ", ".join(f"{name} ({kind})" for name, kind in about["metadata_columns"].items()) or "none"),
     ]
     lines += (
@@ -82,9 +83,20 @@ def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
     )
     if about["n_truncated"]:
         lines.append(("long texts", f"{about['n_truncated']:,} {_LONG[recipe['long_texts']]}"))
+    lines += [
+        ("unfinished", f"an add of {source}; the same add goes on with it") for source in about["unfinished_adds"]
+    ]
     lines.append(("left out", f"{about['n_skipped']:,} inputs"))
     lines += [("", f"{count:,} x {reason}") for reason, count in list(about["skipped"].items())[:10]]
     return lines
+
+
+def _drift(drift: dict[str, Any]) -> str:
+    """What came and went since the index file was built."""
+    if drift["n_tail"] == drift["n_dead"] == 0:
+        return "nothing since its index was built"
+    told = f"{drift['n_tail']:,} items are searched exactly beside the index, {drift['n_dead']:,} places in it are dead"
+    return told + (f"; `embedsearch optimize` is worth while: {drift['advice']}" if drift["advice"] else "")
 
 
 def _reads(recipe: dict[str, Any]) -> str:

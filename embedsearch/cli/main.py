@@ -13,7 +13,7 @@ import typer
 from embedsearch.cli.app import app
 from embedsearch.errors import EmbedSearchError, UsageError
 
-_COMMANDS = ("build", "embed", "info", "layers", "query")
+_COMMANDS = ("add", "build", "delete", "embed", "info", "layers", "optimize", "query")
 
 # the base of the parser's errors, in whichever copy of click this typer uses
 _ClickError: Any = typer.BadParameter.__mro__[2]
@@ -41,7 +41,7 @@ def run(args: list[str] | None = None) -> NoReturn:
         hint = f" (see `{context.command_path} --help`)" if context else ""
         code = _told(f"error: {_one_line(error.format_message())}{hint}", WRONG_USAGE)
     except (KeyboardInterrupt, typer.Abort):
-        code = _told("interrupted; an interrupted build goes on when the same command is run again", INTERRUPTED)
+        code = _told("interrupted; an interrupted build or add goes on when the same command is run again", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has what it wanted
         code = DONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Optional, TypeVar
 
@@ -78,10 +79,36 @@ Overlap = Annotated[
 ]
 Cut = Annotated[bool, typer.Option("--cut", help="Cut longer texts after their first window.")]
 
+# ---- tables, and rows with ids beside them ------------------------------------------------------------------------
+
+Ids = Annotated[
+    Optional[Path], typer.Option(help="File with ids, one a line, for the rows of a matrix or embedding table.")
+]
+IdColumn = Annotated[Optional[str], typer.Option(help="Column with ids. Default: id, else the row number.")]
+TextColumn = Annotated[Optional[str], typer.Option(help="Column with texts. Default: text.")]
+ImageColumn = Annotated[Optional[str], typer.Option(help="Column with paths of pictures. Default: image.")]
+
+# ---- where parts of an index's encoder lie now -------------------------------------------------------------------
+
+MovedWeights = Annotated[
+    Optional[str], typer.Option(help="Where the network's weights lie now, if they have moved; checked by hash.")
+]
+MovedBackbone = Annotated[
+    Optional[str],
+    typer.Option(help="Where the code or file of a network of your own lies now: module:FILE.py:FACTORY, keras:PATH."),
+]
+MovedPreprocess = Annotated[
+    Optional[str], typer.Option(help="Where the code of your own preprocess lies now: module:FILE.py:FUNCTION.")
+]
+
 # ---- how it runs, and what it prints -------------------------------------------------------------------------------
 
 Precision = Annotated[str, typer.Option(help="float32, bfloat16, or auto (float32).")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+BatchSize = Annotated[str, typer.Option(help="Items the network reads at once, or auto.")]
+Workers = Annotated[Optional[int], typer.Option(help="Threads that decode pictures. Default: all cores.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 3 when inputs were skipped.")]
+ReportAsJson = Annotated[bool, typer.Option("--json", help="Report as JSON on stdout.")]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
 
 
@@ -100,3 +127,23 @@ def long_texts(chunk: bool, cut: bool) -> str | None:
     if chunk and cut:
         raise UsageError("--chunk and --cut are both set; a longer text is chunked or cut")
     return "chunk" if chunk else "cut" if cut else None
+
+
+def auto_int(option: str, value: str) -> int | None:
+    """The number that an option holds, None for auto."""
+    if value == "auto":
+        return None
+    if not value.isdigit():
+        raise UsageError(f"{option} {value!r} is not valid; give a number or auto")
+    return int(value)
+
+
+def with_stdin(entries: list[str]) -> list[str]:
+    """The entries, with - replaced by the lines of stdin."""
+    read = []
+    for entry in entries:
+        if entry == "-":
+            read += [line.rstrip("\r\n") for line in sys.stdin]
+        else:
+            read.append(entry)
+    return read

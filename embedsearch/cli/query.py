@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -51,18 +50,9 @@ def query(
     ] = False,
     style: Annotated[str, typer.Option("--format", help="table, json or jsonl.")] = "table",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
-    weights: Annotated[
-        Optional[str], typer.Option(help="Where the network's weights lie now, if they have moved; checked by hash.")
-    ] = None,
-    backbone: Annotated[
-        Optional[str],
-        typer.Option(
-            help="Where the code or file of a network of your own lies now: module:FILE.py:FACTORY, keras:PATH."
-        ),
-    ] = None,
-    preprocess: Annotated[
-        Optional[str], typer.Option(help="Where the code of your own preprocess lies now: module:FILE.py:FUNCTION.")
-    ] = None,
+    weights: options.MovedWeights = None,
+    backbone: options.MovedBackbone = None,
+    preprocess: options.MovedPreprocess = None,
     sheet: Annotated[Optional[Path], typer.Option(help="Draw queries and hits as one picture.")] = None,
 ) -> None:
     """Ask an index what is like a picture, a text, a vector, or one of its items.
@@ -79,7 +69,7 @@ def query(
     from embedsearch.engine.opening import open as open_index
 
     opened = open_index(index, weights=weights, backbone=backbone, preprocess=preprocess)
-    asked = _read_inputs(inputs or [])
+    asked = options.with_stdin(inputs or [])
     queries: list[tuple[str, Any]] = []
     answers: list[Hits] = []
     if asked or text:
@@ -106,17 +96,6 @@ def query(
         opened.save_sheet(queries, answers, sheet)
         if style == "table":
             print(f"\ndrawn in {sheet}")
-
-
-def _read_inputs(inputs: list[str]) -> list[str]:
-    """The inputs, with - replaced by the lines of stdin."""
-    read = []
-    for entry in inputs:
-        if entry == "-":
-            read += [line.rstrip("\r\n") for line in sys.stdin]
-        else:
-            read.append(entry)
-    return read
 
 
 def _shown(opened: Index, item_id: str) -> Any:

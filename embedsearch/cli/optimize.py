@@ -1,0 +1,42 @@
+"""`embedsearch optimize`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from embedsearch.cli import options
+from embedsearch.cli.app import app
+from embedsearch.cli.progress import open_progress
+
+_EXAMPLES = """
+Examples:\n
+  embedsearch optimize indexes/photos\n
+  embedsearch optimize indexes/photos --json\n
+"""
+
+
+@app.command(epilog=_EXAMPLES)
+def optimize(index: options.IndexFolder, as_json: options.ReportAsJson = False) -> None:
+    """Fold what was added and deleted into a fresh index file.
+
+    The store is compacted, and the index built anew from the stored vectors: nothing is extracted again. Its family is
+    chosen for the size of now, unless one was asked for at the build. Open readers go on with what they have.
+    """
+    from embedsearch.pipeline.change.optimize import run_optimize
+
+    progress = open_progress()
+    try:
+        report = run_optimize(index, progress)
+    finally:
+        progress.close()
+    if as_json:
+        body = {**asdict(report), "path": str(index)}
+        print(json.dumps({name: value for name, value in body.items() if name != "root"}, ensure_ascii=False))
+    elif report.up_to_date:
+        print(f"{index} has nothing to fold in: nothing was added or deleted since its index was built")
+    else:
+        pieces = "1 piece" if report.n_pieces == 1 else f"{report.n_pieces:,} pieces"
+        print(f"{index} holds {report.n_items:,} items in a fresh index: {report.family} ({report.reason})")
+        dropped = f"{report.n_dropped:,} dead places dropped"
+        print(f"{report.n_folded:,} items folded in, {dropped}, {pieces} of the store made one")
