@@ -16,10 +16,11 @@ def scores_of(xq, xb, metric: str):
     return q @ b.T
 
 
-def assert_is_best(rows, scores, xq, xb, metric: str, k: int, allowed=None) -> None:
-    """`rows` are k best rows and `scores` theirs; rows that tie may stand for one another."""
+def assert_is_best(rows, scores, xq, xb, metric: str, k: int, allowed=None, tolerance=1e-5) -> None:
+    """`rows` are k best rows and `scores` theirs; rows that tie (to `tolerance` of the largest score) may
+    stand for one another."""
     truth = scores_of(xq, xb, metric)
-    tolerance = 1e-5 * max(1.0, float(np.abs(truth).max()))
+    tolerance = tolerance * max(1.0, float(np.abs(truth).max()))
     if allowed is not None:
         truth[:, ~allowed] = np.inf if metric == "l2" else -np.inf
     best = np.sort(truth, axis=1)[:, :k] if metric == "l2" else -np.sort(-truth, axis=1)[:, :k]

@@ -23,6 +23,7 @@ def make(family, metric, xb):
     index.train(xb)
     for start in range(0, len(xb), 100):
         index.add(xb[start : start + 100])
+    index.complete(lambda n: None)
     return index, choice
 
 
@@ -42,7 +43,7 @@ def test_answers_agree_with_brute_force(family, metric, clusters):
         oracle.assert_is_best(rows, scores, xq, xb, metric, 10)
     else:
         truth = oracle.scores_of(xq, xb, metric)
-        np.testing.assert_allclose(np.take_along_axis(truth, rows, axis=1), scores, rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(np.take_along_axis(truth, rows, axis=1), scores, rtol=1e-3, atol=1e-3)
         best = np.argsort(truth if metric is Metric.L2 else -truth, axis=1)[:, :10]
         found = np.mean([len(set(r) & set(b)) / 10 for r, b in zip(rows, best, strict=True)])
         # a graph walked by inner product is no metric space, so it may miss a little
@@ -86,7 +87,7 @@ def test_only_allowed_rows_answer(family, n_allowed, clusters, rng):
     allowed[rng.choice(600, n_allowed, replace=False)] = True
     k = min(5, n_allowed)
     scores, rows = index.search(xb[:20], k, choice.search, allowed)
-    oracle.assert_is_best(rows, scores, xb[:20], xb, "cosine", k, allowed)
+    oracle.assert_is_best(rows, scores, xb[:20], xb, "cosine", k, allowed, tolerance=1e-5 if index.exact else 2e-3)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -98,7 +99,7 @@ def test_saved_and_loaded_it_answers_the_same(family, clusters, tmp_path):
         index.search(clusters[:9], 4, choice.search), loaded.search(clusters[:9], 4, choice.search), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
-    with pytest.raises(DamagedIndexError, match="not cosine"):
+    with pytest.raises(DamagedIndexError, match="cosine"):
         INDEXES.get(family).load(tmp_path / "x.faiss", Metric.COSINE)
     (tmp_path / "x.faiss").write_bytes(b"nonsense")
     with pytest.raises(DamagedIndexError):
@@ -139,5 +140,5 @@ def test_the_choice_is_a_pure_function_of_size():
     large = choose_index("auto", FLAT_MAX_VALUES // 100 + 1, 100)
     assert large.family == "hnsw" and "50,000,100 values" in large.reason and large.search["ef_search"] > 10
     assert choose_index("hnsw", 3, 4).reason == "asked for"
-    with pytest.raises(UnknownNameError, match="auto, flat, hnsw"):
+    with pytest.raises(UnknownNameError, match="auto, .*flat, graph, hnsw"):
         choose_index("tree", 1, 1)

@@ -1,0 +1,1 @@
+"""A graph over 8-bit codes, walked by compiled code."""

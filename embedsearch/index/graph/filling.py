@@ -1,0 +1,67 @@
+"""A graph while vectors are added to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedsearch.index.graph.arrays import aligned
+from embedsearch.index.graph.codes import Codec
+from embedsearch.index.graph.linking import link
+from embedsearch.index.graph.nodes import Nodes
+from embedsearch.index.graph.regions import N_COORDINATES, N_ENTRIES, Regions
+from embedsearch.vectors import Matrix
+
+_PARTS = ("heads", "residuals", "scales", "norms")
+
+
+class Filling:
+    """Codes of the rows added so far; `finish` makes nodes of them."""
+
+    def __init__(self, codec: Codec, regions: Regions) -> None:
+        self.codec = codec
+        self.regions = regions
+        self.n = 0
+        self._blocks: dict[str, list[NDArray[Any]]] = {name: [] for name in (*_PARTS, "region", "distance")}
+
+    def add(self, x: Matrix) -> None:
+        parts: tuple[NDArray[Any], ...] = self.codec.encode(x)
+        for name, part in zip(_PARTS, parts, strict=True):
+            self._blocks[name].append(part)
+        distance, region = self.regions.nearest(self.codec.leading(x, N_COORDINATES), 1)
+        self._blocks["distance"].append(distance[:, 0])
+        self._blocks["region"].append(region[:, 0].astype(np.int32))
+        self.n += len(x)
+
+    def finish(self, degree: int, beam: int, alpha: float, report: Callable[[int], None]) -> Nodes:
+        """Nodes in the order of their regions, nearest to the centre first, and the links among them."""
+        region = self._joined("region")
+        rows = np.lexsort((self._joined("distance"), region)).astype(np.int32)
+        region = region[rows]
+        # the node nearest to a centre is where its region is entered; of a region without nodes, the next one's
+        doors = np.searchsorted(region, np.arange(len(self.regions))).clip(max=max(self.n - 1, 0)).astype(np.int32)
+        heads, residuals, scales, norms = (self._ordered(name, rows) for name in _PARTS)
+        _, near = self.regions.nearest(self.regions.centres, N_ENTRIES)
+        links = aligned((self.n, degree), np.int32)
+        nodes = Nodes(self.codec, self.regions, rows, heads, residuals, scales, norms, links, doors)
+        link(nodes.graph, doors[near][region], beam, alpha, report)
+        return nodes
+
+    def _joined(self, name: str) -> NDArray[Any]:
+        return np.concatenate(self._blocks.pop(name))
+
+    def _ordered(self, name: str, rows: NDArray[np.int32]) -> NDArray[Any]:
+        """The part of all rows in the order of nodes; the blocks are freed as they are read."""
+        blocks = self._blocks.pop(name)
+        place = np.empty(self.n, np.int32)
+        place[rows] = np.arange(self.n, dtype=np.int32)
+        found = aligned((self.n, *blocks[0].shape[1:]), blocks[0].dtype)
+        start = 0
+        for number, block in enumerate(blocks):
+            found[place[start : start + len(block)]] = block
+            start += len(block)
+            blocks[number] = block[:0]
+        return found

@@ -1,0 +1,125 @@
+"""The graph family: 8-bit codes walked along links, ranked by what the codes leave out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedsearch.index.base import Rows, Scores, SearchParams, VectorIndex
+from embedsearch.index.graph.codes import Codec
+from embedsearch.index.graph.nodes import Nodes
+from embedsearch.index.graph.regions import N_COORDINATES, Regions, n_regions
+from embedsearch.types import Metric
+from embedsearch.vectors import Matrix
+
+if TYPE_CHECKING:
+    from embedsearch.index.graph.filling import Filling
+
+DEGREE = 48
+EF_CONSTRUCTION = 100
+ALPHA_PERCENT = 120
+EF_SEARCH = 64
+_EFFORTS = (10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640, 896, 1280)
+
+
+class GraphIndex(VectorIndex):
+    """A navigable graph over two-part codes (see codes.py, linking.py, walk.py).
+
+    Build parameters: degree (links a node at most), ef_construction (beam of the walks that find them),
+    alpha_percent (see insert.py). Search parameter: ef_search, the beam. Scores come from decoded vectors: under
+    cosine they are off by about 1e-4.
+    """
+
+    family: ClassVar[str] = "graph"
+    exact: ClassVar[bool] = False
+    suffix: ClassVar[str] = ".graph"
+
+    def __init__(self, metric: Metric, dim: int, build: Mapping[str, Any], nodes: Nodes | None = None) -> None:
+        super().__init__(metric)
+        self._dim = dim
+        self._build = build
+        self._filling: Filling | None = None
+        self._nodes = nodes
+
+    @classmethod
+    def create(cls, dim: int, metric: Metric, params: Mapping[str, Any]) -> Self:
+        return cls(metric, dim, params)
+
+    @classmethod
+    def load(cls, path: Path, metric: Metric) -> Self:
+        nodes = Nodes.load(path, metric)
+        return cls(metric, nodes.codec.dim - (metric is Metric.IP), {}, nodes)
+
+    def save(self, path: Path) -> list[Path]:
+        self._finished().save(path)
+        return [path]
+
+    @property
+    def needs_training(self) -> bool:
+        return self._filling is None and self._nodes is None
+
+    def train(self, xt: Matrix) -> None:
+        if self.needs_training:
+            from embedsearch.index.graph.filling import Filling  # compiles
+
+            xt = xt if len(xt) else np.zeros((1, self._dim), np.float32)
+            codec = Codec.fit(xt, self.metric)
+            regions = Regions.fit(codec.leading(xt, N_COORDINATES), n_regions(self._build.get("n", len(xt))))
+            self._filling = Filling(codec, regions)
+
+    def add(self, xb: Matrix) -> None:
+        assert self._filling is not None
+        if len(xb):
+            self._filling.add(xb)
+
+    def complete(self, report: Callable[[int], None]) -> None:
+        assert self._filling is not None
+        degree = int(self._build.get("degree", DEGREE))
+        beam = int(self._build.get("ef_construction", EF_CONSTRUCTION))
+        alpha = float(self._build.get("alpha_percent", ALPHA_PERCENT)) / 100
+        self._nodes = self._filling.finish(degree, beam, alpha, report)
+        self._filling = None
+
+    def search(
+        self, xq: Matrix, k: int, params: SearchParams, allowed: NDArray[np.bool_] | None = None
+    ) -> tuple[Scores, Rows]:
+        return self._search(xq, k, params, allowed, None)
+
+    def search_others(self, xq: Matrix, own: Rows, k: int, params: SearchParams) -> tuple[Scores, Rows]:
+        # the own node is not even stepped on: its links would lead straight to the answers, as no new query's do
+        return self._search(xq, k, params, None, own)
+
+    def _search(
+        self, xq: Matrix, k: int, params: SearchParams, allowed: NDArray[np.bool_] | None, own: Rows | None
+    ) -> tuple[Scores, Rows]:
+        from embedsearch.index.graph import asking  # compiles
+
+        ef_search = int(params.get("ef_search", EF_SEARCH))
+        return asking.search(self._finished(), xq, k, ef_search, allowed, own)
+
+    def efforts(self, k: int) -> list[dict[str, int]]:
+        return [{"ef_search": ef} for ef in _EFFORTS if ef >= k]
+
+    def _finished(self) -> Nodes:
+        if self._nodes is None:
+            raise RuntimeError("the graph is not complete")
+        return self._nodes
+
+    def __len__(self) -> int:
+        if self._nodes is not None:
+            return len(self._nodes)
+        return 0 if self._filling is None else self._filling.n
+
+    @property
+    def dim(self) -> int:
+        return self._dim
+
+    @property
+    def bytes_per_vector(self) -> float:
+        nodes = self._finished()
+        whole = (nodes.heads, nodes.residuals, nodes.scales, nodes.norms, nodes.links, nodes.rows)
+        return float(sum(part.nbytes for part in whole)) / max(len(nodes), 1)

@@ -1,0 +1,121 @@
+"""Making the graph: nodes are linked batch by batch to the near ones that a walk finds, and those back to them.
+
+Batches of growing size are the parallel construction of Manohar et al. ("ParlayANN", 2024): within a batch
+nobody sees anybody else, so the graph does not depend on threads. Links are chosen by the rule of DiskANN
+(Subramanya et al., 2019): a candidate is left out when a link chosen before it is nearer to it than the node
+itself is, by the factor alpha.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from embedsearch.index.graph.vector_ops import l2_bytes, prefetch
+from embedsearch.index.graph.walk import N_SEEN, node_of, walk
+
+_MOST_NEW = 4096  # links back that are looked at for one node in one batch
+
+
+@njit(inline="always")
+def _choose(graph, nodes, distances, count, alpha, out, place):
+    """Writes the links chosen among candidates (nearest first) to out[place:][:degree], -1 behind the last."""
+    n, width, degree = 0, graph.width, graph.degree
+    for candidate in range(count):
+        node, limit = nodes[candidate], np.float32(distances[candidate])
+        keep = True
+        for chosen in range(n):
+            other = out[place + chosen]
+            between = l2_bytes(graph.heads, np.intp(node) * width, graph.heads, np.intp(other) * width, width)
+            if alpha * np.float32(between) <= limit:
+                keep = False
+                break
+        if keep:
+            out[place + n] = node
+            n += 1
+            if n == degree:
+                break
+    for rest in range(n, degree):
+        out[place + rest] = -1
+
+
+@njit(nogil=True, cache=True)
+def find_links(graph, batch, entries, size, alpha, chosen, first, last):
+    """For batch[first:last], the links each would take, into `chosen` (flat, `degree` a node)."""
+    degree = graph.degree
+    beam, seen, met = np.empty(size, np.uint64), np.empty(N_SEEN, np.int32), np.empty(degree, np.int32)
+    nodes, distances = np.empty(size, np.int32), np.empty(size, np.int32)
+    everything, unused = np.empty(0, np.bool_), np.empty(1, np.uint64)
+    for place in range(first, last):
+        node = batch[place]
+        at_node = np.intp(node) * graph.width
+        count, _ = walk(graph, graph.heads, at_node, entries[place], node, beam, seen, met, everything, unused)
+        for at in range(count):
+            nodes[at], distances[at] = node_of(beam[at]), np.int32(beam[at] >> np.uint64(32))
+        _choose(graph, nodes, distances, count, alpha, chosen, np.intp(place) * degree)
+
+
+@njit(nogil=True, cache=True)
+def link_back(graph, targets, starts, sources, alpha, first, last):
+    """Links each of targets[first:last] to sources[starts[i]:starts[i + 1]]; where that is too many, chooses anew."""
+    heads, width, links, degree = graph.heads, graph.width, graph.links, graph.degree
+    nodes = np.empty(degree + _MOST_NEW, np.int32)
+    distances = np.empty(degree + _MOST_NEW, np.int32)
+    for at in range(first, last):
+        target = targets[at]
+        place = np.intp(target) * degree
+        n = 0
+        while n < degree and links[place + n] >= 0:
+            nodes[n] = links[place + n]
+            n += 1
+        for source in sources[starts[at] : min(starts[at + 1], starts[at] + _MOST_NEW)]:
+            if not _holds(nodes, n, source):
+                nodes[n] = source
+                n += 1
+        if n <= degree:
+            links[place : place + n] = nodes[:n]
+            continue
+        for i in range(n):
+            prefetch(heads, np.intp(nodes[i]) * width, width, 1)
+        for i in range(n):  # sorted by distance, then by node
+            node = nodes[i]
+            distance = l2_bytes(heads, np.intp(target) * width, heads, np.intp(node) * width, width)
+            j = i
+            while j > 0 and (distances[j - 1] > distance or (distances[j - 1] == distance and nodes[j - 1] > node)):
+                nodes[j], distances[j] = nodes[j - 1], distances[j - 1]
+                j -= 1
+            nodes[j], distances[j] = node, distance
+        _choose(graph, nodes, distances, n, alpha, links, place)
+
+
+@njit(inline="always")
+def _holds(nodes, n, node):
+    for i in range(n):  # noqa: SIM110 - compiled as it stands
+        if nodes[i] == node:
+            return True
+    return False
+
+
+@njit(nogil=True, cache=True)
+def reached(links, degree, entries, n):
+    """For each of n nodes, whether links lead to it from one of `entries`."""
+    seen = np.zeros(n, np.bool_)
+    waiting = np.empty(n, np.int32)
+    n_waiting = 0
+    for node in entries:
+        if not seen[node]:
+            seen[node] = True
+            waiting[n_waiting] = node
+            n_waiting += 1
+    while n_waiting:
+        n_waiting -= 1
+        place = np.intp(waiting[n_waiting]) * degree
+        for step in range(degree):
+            node = links[place + step]
+            if node < 0:
+                break
+            if not seen[node]:
+                seen[node] = True
+                waiting[n_waiting] = node
+                n_waiting += 1
+    return seen

@@ -1,0 +1,94 @@
+"""All that a finished graph holds, and its file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedsearch.errors import DamagedIndexError
+from embedsearch.index.graph.arrays import Graph, Links, aligned
+from embedsearch.index.graph.codes import Codec
+from embedsearch.index.graph.regions import Regions
+from embedsearch.types import Metric
+
+_FORMAT = 1
+_ALIGNED = ("heads", "residuals", "links")
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """n nodes, in an order in which like ones lie side by side.
+
+    rows: int32 n, the row each node stands for. heads: uint8 n x width. residuals: int8 n x D. scales, norms:
+    float32 n (see codes.py). links: int32 n x degree. doors: int32, the node at which each region is entered.
+    """
+
+    codec: Codec
+    regions: Regions
+    rows: NDArray[np.int32]
+    heads: NDArray[np.uint8]
+    residuals: NDArray[np.int8]
+    scales: NDArray[np.float32]
+    norms: NDArray[np.float32]
+    links: Links
+    doors: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def graph(self) -> Graph:
+        """What the compiled loops take."""
+        codec = self.codec
+        return Graph(
+            self.heads.reshape(-1), codec.width, self.residuals.reshape(-1), codec.dim, self.scales, self.norms,
+            np.float32(codec.step), codec.metric is Metric.L2, self.links.reshape(-1), self.links.shape[1],
+        )  # fmt: skip
+
+    def nodes_of(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """The nodes that stand for `rows`."""
+        place = np.empty(len(self), np.int32)
+        place[self.rows] = np.arange(len(self), dtype=np.int32)
+        found: NDArray[np.int32] = place[rows]
+        return found
+
+    def save(self, path: Path) -> None:
+        from safetensors.numpy import save_file
+
+        arrays = {name: getattr(self, name) for name in ("rows", "scales", "norms", "doors", *_ALIGNED)}
+        arrays |= {"mean": self.codec.mean, "axes": self.codec.axes, "centres": self.regions.centres}
+        told = {"format": _FORMAT, "metric": self.codec.metric, "step": self.codec.step, "radius": self.codec.radius}
+        save_file(
+            {name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, {"graph": json.dumps(told)}
+        )
+
+    @classmethod
+    def load(cls, path: Path, metric: Metric) -> Self:
+        """Raises DamagedIndexError when the file cannot be read, or was made for another metric."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as stored:
+                told = json.loads(stored.metadata()["graph"])
+                if told["format"] != _FORMAT or told["metric"] != metric:
+                    raise DamagedIndexError(
+                        f"{path} is a graph of format {told['format']} for {told['metric']}, not {_FORMAT} for {metric}"
+                    )
+                arrays = {name: _placed(name, stored.get_tensor(name)) for name in stored.keys()}  # noqa: SIM118
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise DamagedIndexError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+        codec = Codec(metric, arrays.pop("mean"), arrays.pop("axes"), float(told["step"]), float(told["radius"]))
+        return cls(codec, Regions(arrays.pop("centres")), **arrays)
+
+
+def _placed(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    if name not in _ALIGNED:
+        return array
+    found = aligned(array.shape, array.dtype)
+    found[:] = array
+    return found

@@ -1,0 +1,76 @@
+"""Regions of the space: which nodes lie side by side in memory, and where a walk enters.
+
+Neighbours that share cache lines are what makes the walk fast, for queries as well: a batch is answered in the
+order of the regions that its queries fall into.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedsearch.vectors import Matrix
+
+N_COORDINATES = 32  # leading coordinates that regions are told apart by
+N_ENTRIES = 2  # regions that a walk enters by
+_SEED = 0
+_FIT_ROWS = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Regions:
+    """centres: float32 n x at most N_COORDINATES, in such an order that neighbours lie near each other. lengths:
+    theirs, squared."""
+
+    centres: Matrix
+    lengths: NDArray[np.float32] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lengths", np.einsum("nd,nd->n", self.centres, self.centres))
+
+    @classmethod
+    def fit(cls, leading: Matrix, n_regions: int) -> Self:
+        """By k-means over a sample of leading coordinates, seeded."""
+        import faiss
+
+        kmeans = faiss.Kmeans(leading.shape[1], n_regions, niter=8, seed=_SEED, min_points_per_centroid=1)
+        kmeans.train(leading[:_FIT_ROWS])
+        centres = np.asarray(kmeans.centroids, np.float32)
+        return cls(centres[_chain(centres)])
+
+    def __len__(self) -> int:
+        return len(self.centres)
+
+    def nearest(self, leading: Matrix, n: int) -> tuple[Matrix, NDArray[np.int64]]:
+        """The n nearest regions of each row: squared distances, less the row's own squared length, and their numbers;
+        both len(leading) x min(n, len(self))."""
+        leading = leading[:, : self.centres.shape[1]]
+        distances = self.lengths - 2 * (leading @ self.centres.T)  # the row's own length changes no order
+        n = min(n, len(self))
+        if n < len(self):
+            numbers = np.argpartition(distances, n - 1, axis=1)[:, :n]
+            near = np.take_along_axis(distances, numbers, 1)
+            order = np.argsort(near, axis=1, kind="stable")
+            return np.take_along_axis(near, order, 1), np.take_along_axis(numbers, order, 1)
+        order = np.argsort(distances, axis=1, kind="stable")
+        return np.take_along_axis(distances, order, 1), order
+
+
+def _chain(centres: Matrix) -> NDArray[np.int64]:
+    """From one centre to the nearest that was not passed yet, and so on."""
+    order = np.zeros(len(centres), np.int64)
+    passed = np.zeros(len(centres), np.bool_)
+    for place in range(1, len(centres)):
+        passed[order[place - 1]] = True
+        distances = ((centres - centres[order[place - 1]]) ** 2).sum(axis=1)
+        distances[passed] = np.inf
+        order[place] = int(np.argmin(distances))
+    return order
+
+
+def n_regions(n: int) -> int:
+    """For n vectors: about the root of n, from 1 to 1024."""
+    return int(np.clip(round(0.75 * n**0.5), 1, min(1024, max(n // 8, 1))))
