@@ -21,7 +21,7 @@ _EXAMPLES = """
 Examples:\n
   embedsearch add indexes/photos new-photos/\n
   embedsearch add indexes/photos cat.jpg\n
-  embedsearch add indexes/goods todays-goods.csv --id-column sku --text-column title --strict\n
+  embedsearch add indexes/goods today.csv --id-column sku --strict\n
   embedsearch add indexes/vectors more.npy --ids more-ids.txt --json\n
 """
 
