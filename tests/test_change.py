@@ -1,0 +1,446 @@
+"""Adding, deleting, folding in: what an index holds and answers afterwards, on vectors whose truth numpy knows."""
+
+import errno
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import oracle
+import pyarrow as pa
+import pytest
+
+import embedsearch as es
+from embedsearch.artifact import write_lock
+from embedsearch.engine.building import build_with_report
+from embedsearch.errors import (
+    ArtifactError,
+    DamagedIndexError,
+    EmbedSearchError,
+    LockedError,
+    UnfinishedBuildError,
+    UnknownNameError,
+    UsageError,
+)
+from embedsearch.pipeline import advice
+from embedsearch.store import StoreWriter
+from embedsearch.types import Metric
+
+
+@pytest.fixture
+def x(rng):
+    """300 x 12 of low intrinsic dimension."""
+    return (rng.normal(size=(300, 5)) @ rng.normal(size=(5, 12))).astype(np.float32)
+
+
+@pytest.fixture
+def index(x, tmp_path):
+    return es.build(x[:200], tmp_path / "index", metadata={"n": list(range(200))})
+
+
+def assert_holds(index, ids, xb, metric="cosine", k=7, exact=True):
+    """The index holds these vectors under these ids, and answers as brute force does over them."""
+    assert sorted(index.ids) == sorted(ids) and len(index) == len(ids)
+    queries = xb[:: max(1, len(xb) // 15)] + 0.01
+    found, scores = index.search_vectors(queries, k=k)
+    places = {item_id: n for n, item_id in enumerate(ids)}
+    rows = np.vectorize(places.get)(found)
+    if exact:
+        oracle.assert_is_best(rows, scores, queries, xb, metric, min(k, len(ids)))
+    else:
+        told = np.take_along_axis(oracle.scores_of(queries, xb, metric), rows, axis=1)
+        np.testing.assert_allclose(scores, told, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["flat", "hnsw"])
+@pytest.mark.parametrize("metric", list(Metric))
+def test_what_is_added_is_found_at_once_and_what_is_deleted_never_again(family, metric, x, tmp_path):
+    index = es.build(x[:200], tmp_path / "index", metric=metric.value, index=family)
+    exact = family == "flat"
+    report = index.add(x[200:260], ids=[f"new{n}" for n in range(40)] + [str(n) for n in range(20)])
+    assert (report.n_new, report.n_replaced, report.n_refreshed, report.n_known) == (40, 20, 0, 0)
+    ids = [str(n) for n in range(200)] + [f"new{n}" for n in range(40)]
+    xb = np.concatenate([x[240:260], x[20:200], x[200:240]])
+    assert_holds(index, ids, xb, metric, exact=exact)
+    own = index.search(vector=x[203], k=1)[0]
+    assert own.id == "new3" or metric is Metric.IP
+    gone = ["3", "77", "new3", "199"]
+    assert index.delete(gone).n_deleted == 4
+    kept = [n for n, item_id in enumerate(ids) if item_id not in gone]
+    assert_holds(index, [ids[n] for n in kept], xb[kept], metric, exact=exact)
+    everything, _ = index.search_vectors(x[:30], k=len(index))
+    assert not set(gone) & set(everything.ravel()) and set(everything[0]) == {ids[n] for n in kept}
+    assert index.info()["drift"] == {"n_tail": 58, "n_dead": 22, "n_pieces": 2, "advice": None}
+    report = index.optimize()
+    assert (report.n_folded, report.n_dropped, report.up_to_date, report.family) == (58, 22, False, family)
+    assert index.info()["drift"] == {"n_tail": 0, "n_dead": 0, "n_pieces": 1, "advice": None}
+    assert_holds(index, [ids[n] for n in kept], xb[kept], metric, exact=exact)
+    assert index.optimize().up_to_date and index.info()["index"]["family"] == family
+
+
+def test_what_is_there_already_is_no_work(index, x, monkeypatch):
+    before = index.info()
+    monkeypatch.setattr(StoreWriter, "append_all", None)
+    monkeypatch.setattr(StoreWriter, "update", None)
+    report = index.add(x[:200], metadata={"n": list(range(200))})
+    assert report.up_to_date and report.n_known == 200 and index.info() == before and not index.refresh()
+
+
+def test_other_metadata_leave_the_vector_in_the_index(index, x):
+    report = index.add(x[:3], metadata={"n": [7, 8, 9], "day": ["mon", None, "wed"]})
+    assert (report.n_new, report.n_replaced, report.n_refreshed) == (0, 0, 3)
+    assert index.info()["drift"]["n_tail"] == 0 and index.info()["metadata_columns"] == {"n": "int64", "day": "string"}
+    assert index.search(vector=x[1], k=1)[0].metadata == {"n": 8, "day": None}
+    assert index.search(vector=x[5], k=1)[0].metadata == {"n": 5, "day": None}
+    assert [hit.id for hit in index.search(vector=x[0], where="day = 'wed'")] == ["2"]
+    assert index.add(x[4:5], ids=["4"]).n_refreshed == 1 and index.item("4").metadata == {"n": None, "day": None}
+
+
+def test_columns_that_do_not_fit_are_named(index, x):
+    with pytest.raises(UsageError, match="column 'n' holds string in <array> .'one' at id '1'.*int64 in the index"):
+        index.add(x[:2], metadata={"n": [None, "one"]})
+    with pytest.raises(UsageError, match="column 'n' holds double"):
+        index.add(x[:2], metadata={"n": [1.5, 2.0]})
+    assert index.info()["generation"] == 1
+    assert index.add(x[200:202], ids=["a", "b"], metadata={"n": pa.array([None, None], pa.string())}).n_new == 2
+    assert index.add(x[202:203], ids=["c"], metadata={"n": pa.array([3], pa.int8())}).n_new == 1
+    assert index.add(x[203:204], ids=["d"], metadata={"n": pa.array([None], pa.null()), "z": [None]}).n_new == 1
+    assert index.item("c").metadata == {"n": 3} and index.info()["metadata_columns"] == {"n": "int64"}
+    index.add(x[204:205], ids=["e"], metadata={"price": [1.5], "code": ["x1"]})
+    index.add(x[205:206], ids=["f"], metadata={"price": [2], "code": [12]})
+    assert index.item("f").metadata == {"n": None, "price": 2.0, "code": "12"}
+    with pytest.raises(UsageError, match="column 'price' holds what double cannot keep"):
+        index.add(x[206:207], ids=["g"], metadata={"price": [2**60 + 1]})
+    assert "g" not in index.ids and len(es.open(index.path, verify=True)) == 206
+
+
+def test_deleting_by_condition_and_what_is_wrong_with_it(index):
+    assert index.delete(where="n >= 150 AND n < 160").n_deleted == 10
+    assert index.delete(["0", "0", "1"], where="n < 3").n_deleted == 3, "an item is counted once"
+    assert index.delete("3").n_deleted == 1
+    before = index.info()
+    with pytest.raises(UnknownNameError, match="id '155' is not known.*nothing was deleted"):
+        index.delete(["10", "155"])
+    with pytest.raises(UnknownNameError, match="3 ids are not in .*: '0', '1', 'x'; nothing was deleted"):
+        index.delete(["0", "1", "x", "20"], where="n < 100")
+    with pytest.raises(UsageError, match="where 'm = 1' is not understood.*columns: id, n"):
+        index.delete(["10"], where="m = 1")
+    with pytest.raises(UsageError, match="nothing is asked to be deleted"):
+        index.delete()
+    assert index.delete(where="n = 1000").n_deleted == 0
+    assert index.info() == before and len(index) == 186
+    assert index.delete([11, np.int64(12)]).n_deleted == 2, "ids are written as text"
+
+
+def test_an_index_may_be_emptied_and_filled_again(index, x):
+    assert index.delete(where="true").n_deleted == 200 and len(index) == 0
+    assert index.search(vector=x[0]) == [] and index.search(vector=x[0]).note == "the index is empty"
+    assert index.search_vectors(x[:3])[0].shape == (3, 0) and index.ids == []
+    with pytest.raises(UnknownNameError, match="there are none"):
+        index.similar("0")
+    assert index.add(x[:5]).n_new == 5
+    assert_holds(index, list("01234"), x[:5], k=3)
+    index.delete(where="true")
+    assert index.optimize().n_items == 0 and len(es.open(index.path, verify=True)) == 0
+    assert index.search(vector=x[0]).note == "the index is empty"
+    index.add(x[:5])
+    assert_holds(index, list("01234"), x[:5], k=3)
+
+
+@pytest.mark.parametrize("options", [{"whiten": 4}, {"pca": 5, "metric": "l2"}, {"metric": "ip"}])
+def test_what_is_added_goes_the_way_of_the_others(options, x, tmp_path):
+    whole = es.build(x, tmp_path / "whole", **options)
+    index = es.build(x[:200], tmp_path / "index", **options)
+    projected = index.vectors([str(n) for n in range(200)])
+    index.add(x[200:], ids=[str(n) for n in range(200, 300)])
+    np.testing.assert_array_equal(index.vectors([str(n) for n in range(200)]), projected)
+    assert index.dim == whole.dim and len(index) == 300
+    for n in (3, 203, 299):
+        assert index.search(vector=x[n], k=1)[0].id == str(n) or options.get("metric") == "ip"
+    wide = 12 if "whiten" in options or "pca" in options else index.dim
+    with pytest.raises(UsageError, match=f"vectors of 7 dimensions, those of .* have {wide}"):
+        index.add(x[:, :7])
+    with pytest.raises(UsageError, match="ids were given for"):
+        index.add(x[:3], ids=["a"])
+
+
+def test_what_cannot_be_added_is_told_and_the_rest_is_not(index, x, tmp_path):
+    bad = x[200:205].copy()
+    bad[2, 3] = np.nan
+    report = index.add(bad, ids=["a", "b", "c", "a", "1"])
+    assert (report.n_new, report.n_replaced, report.n_skipped) == (2, 1, 2)
+    lines = [json.loads(line) for line in (index.path / "skipped.jsonl").read_text().splitlines()]
+    assert {line["id"]: line["reason"] for line in lines} == {
+        "c": "the vector holds NaN or infinity",
+        "a": "duplicate id: an earlier input has it",
+    }
+    assert all(line["added_from"] == "<array>" for line in lines) and index.info()["n_skipped"] == 2
+    assert index.add(x[:2] * np.nan, ids=["1", "q"]).up_to_date and "1" in index.ids, "what is held stays"
+    (tmp_path / "t.txt").write_text("one\n")
+    with pytest.raises(EmbedSearchError, match="holds texts, .* holds vectors"):
+        index.add(tmp_path / "t.txt")
+    with pytest.raises(EmbedSearchError, match="does not exist"):
+        index.add(tmp_path / "nothing.npy")
+    with pytest.raises(ArtifactError, match="no index at"):
+        index.path.rename(tmp_path / "away")
+        index.add(x[:1])
+    assert not index.path.exists()
+
+
+def test_tables_and_files_of_vectors_can_be_added(index, x, tmp_path):
+    np.save(tmp_path / "more.npy", x[200:203])
+    (tmp_path / "ids.txt").write_text("a\nb\nc\n")
+    assert index.add(tmp_path / "more.npy", ids=tmp_path / "ids.txt").n_new == 3
+    assert index.add(es.EmbeddingTable(x[203:205], ["d", "e"])).n_new == 2
+    assert index.add(tmp_path / "more.npy").n_replaced == 3, "without ids, rows are numbers"
+    assert {"a", "e"} < set(index.ids) and len(index) == 205
+
+
+def test_a_build_leaves_what_was_added_from_elsewhere(x, tmp_path):
+    np.save(tmp_path / "own.npy", x[:50])
+    np.save(tmp_path / "more.npy", x[50:60])
+    (tmp_path / "ids.txt").write_text("".join(f"m{n}\n" for n in range(8)) + "3\n4\n")
+    out = tmp_path / "index"
+    index = es.build(tmp_path / "own.npy", out)
+    index.add(tmp_path / "more.npy", ids=tmp_path / "ids.txt")
+    assert build_with_report(tmp_path / "own.npy", out).n_new == 2, "an id that both have is the build's own again"
+    np.save(tmp_path / "own.npy", x[:40])
+    report = build_with_report(tmp_path / "own.npy", out)
+    assert (report.n_removed, report.n_guests, report.n_items) == (10, 8, 48)
+    index.refresh()
+    assert_holds(index, [str(n) for n in range(40)] + [f"m{n}" for n in range(8)], np.concatenate([x[:40], x[50:58]]))
+    assert build_with_report(tmp_path / "own.npy", out).up_to_date
+    index.add(tmp_path / "own.npy")
+    np.save(tmp_path / "own.npy", x[:41])
+    assert index.add(tmp_path / "own.npy").n_new == 1
+    np.save(tmp_path / "own.npy", x[:30])
+    report = build_with_report(tmp_path / "own.npy", out)
+    assert (report.n_removed, report.n_guests) == (11, 8), "an add of the build's own source is the build's own"
+    assert index.refresh() and len(index) == 38
+    assert index.delete(where="added_from IS NOT NULL").n_deleted == 8
+
+
+def test_memory_tells_nothing_of_where_rows_come_from(x, tmp_path):
+    index = es.build(x[:10], tmp_path / "index")
+    index.add(x[10:12], ids=["a", "b"])
+    report = build_with_report(x[:9], tmp_path / "index")
+    assert (report.n_removed, report.n_guests, report.n_items) == (1, 2, 11)
+
+
+def test_one_writer_at_a_time(index, x):
+    with write_lock(index.path):
+        for change in (lambda: index.add(x[:1]), lambda: index.delete(["1"]), index.optimize):
+            with pytest.raises(LockedError, match="another process"):
+                change()
+    assert index.delete(["1"]).n_deleted == 1
+
+
+def test_an_unfinished_build_comes_first(x, tmp_path, monkeypatch):
+    monkeypatch.setattr("embedsearch.pipeline.extract.SHARD_SIZES", {"vector": 10})
+    index = es.build(x[:20], tmp_path / "index")
+    real, calls = StoreWriter.write, []
+
+    def full(self, table):
+        calls.append(table)
+        if len(calls) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(self, table)
+
+    monkeypatch.setattr(StoreWriter, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        es.build(x, tmp_path / "index")
+    monkeypatch.setattr(StoreWriter, "write", real)
+    for change in (lambda: index.add(x[:1], ids=["a"]), lambda: index.delete(["1"]), index.optimize):
+        with pytest.raises(UnfinishedBuildError, match="run its build command again to finish it"):
+            change()
+    assert build_with_report(x, tmp_path / "index").resumed and index.refresh() and len(index) == 300
+    assert index.delete(["1"]).n_deleted == 1
+    with pytest.raises(EmbedSearchError):
+        es.build(x, tmp_path / "index", pca=400, restart=True)
+    assert index.delete(["2"]).n_deleted == 1, "a build that failed before its first row blocks nothing"
+
+
+def test_a_full_disk_leaves_the_index_as_it_was(index, x, monkeypatch):
+    before = index.info()
+    for name in ("append_all", "delete_rows"):
+        with monkeypatch.context() as patch:
+            patch.setattr(StoreWriter, name, lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+            with pytest.raises(OSError, match="No space left"):
+                index.add(x[200:210])
+        assert es.open(index.path, verify=True).info() == before
+    assert index.add(x[200:210]).n_replaced == 10
+
+
+def test_a_really_full_disk(index, x, tmp_path):
+    np.save(tmp_path / "more.npy", np.concatenate([x] * 20))
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))\n"
+        "from embedsearch.cli.main import run; run(sys.argv[2:])"
+    )
+    arguments = ["add", str(index.path), str(tmp_path / "more.npy")]
+    done = subprocess.run([sys.executable, "-c", code, "20000", *arguments], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert len(es.open(index.path, verify=True)) == 200 and index.add(tmp_path / "more.npy").n_items == 6000
+
+
+def test_readers_in_other_processes_go_on_with_their_generation(index, x, tmp_path):
+    code = """
+import sys, numpy as np, embedsearch as es
+index = es.open(sys.argv[1])
+print("open", flush=True)
+for line in sys.stdin:
+    if line == "refresh\\n":
+        print(index.refresh(), flush=True)
+    x = np.load(sys.argv[2])
+    ids, scores = index.search_vectors(x, k=len(index))
+    vectors = index.vectors(index.ids)
+    hits = index.search(vector=x[0], k=3)
+    print(len(index), len(set(ids.ravel())), len(vectors), [hit.metadata["n"] for hit in hits], flush=True)
+"""
+    np.save(tmp_path / "q.npy", x[:3])
+    command = [sys.executable, "-c", code, str(index.path), str(tmp_path / "q.npy")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
+
+        def ask(line="go"):
+            reader.stdin.write(line + "\n")
+            reader.stdin.flush()
+            return reader.stdout.readline().strip()
+
+        assert reader.stdout.readline() == "open\n"
+        first = ask()
+        assert first.startswith("200 200 200 [0, ")
+        index.add(x[200:250], ids=[f"a{n}" for n in range(50)])
+        index.delete(["0"])
+        assert ask() == first
+        index.optimize()
+        assert ask() == first
+        assert ask("refresh") == "True" and reader.stdout.readline().startswith("249 249 249")
+        assert ask("refresh") == "False"
+        reader.stdout.readline()
+        reader.stdin.close()
+
+
+def test_readers_of_every_state_since_the_index_file_before_outlive_an_optimize(index, x):
+    readers = [es.open(index.path)]
+    for n in range(5):
+        index.add(x[200 + n : 201 + n], ids=[f"a{n}"])
+        index.delete([str(n)])
+        readers.append(es.open(index.path))
+    index.optimize()
+    for n, reader in enumerate(readers):
+        expected = [str(i) for i in range(n, 200)] + [f"a{i}" for i in range(n)]
+        assert_holds(reader, expected, np.concatenate([x[n:200], x[200 : 200 + n]]))
+        assert reader.item("100").metadata == {"n": 100} and reader.vectors(reader.ids).shape == (200, 12)
+    versions = len(list((index.path / "items.lance" / "_versions").glob("*.manifest")))
+    index.delete(["100"])
+    index.optimize()
+    assert len(list((index.path / "items.lance" / "_versions").glob("*.manifest"))) < versions
+    assert len(list(index.path.glob("index-*.rows"))) == 2
+
+
+def test_searches_go_on_while_an_index_changes(index, x):
+    failures, stop = [], threading.Event()
+
+    def ask():
+        while not stop.is_set():
+            try:
+                hits = index.search(vector=x[50], k=5)
+                assert hits[0].id == "50" and len(hits) == 5
+                assert len(index.similar_many(["50", "60"], k=3)) == 2
+                ids, _ = index.search_vectors(x[:4], k=200)
+                assert None not in set(ids.ravel())
+            except Exception as error:
+                failures.append(error)
+                return
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for n in range(6):
+        index.add(x[200 + n : 210 + n], ids=[f"{n}-{i}" for i in range(10)])
+        index.delete([f"{n}-3", str(n)])
+        if n % 3 == 2:
+            index.optimize()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures[0]
+
+
+def test_damaged_row_ids_are_noticed(index, x):
+    index.delete(["5"])
+    rows = next(index.path.glob("*.rows"))
+    content = bytearray(rows.read_bytes())
+    content[-8] ^= 1
+    rows.write_bytes(content)
+    with pytest.raises(DamagedIndexError, match=r"index-000001.rows is not what was written"):
+        es.open(index.path)
+    with pytest.raises(DamagedIndexError):
+        index.optimize()
+    rows.unlink()
+    with pytest.raises(DamagedIndexError, match="is missing"):
+        index.add(x[:1])
+    assert index.search(vector=x[7], k=1)[0].id == "7", "what is open goes on"
+
+
+def test_an_add_reads_no_file_that_was_committed_before(index, x, monkeypatch):
+    from embedsearch.artifact import verify
+
+    index.add(x[200:210], ids=[f"a{n}" for n in range(10)])
+    old = set(json.loads((index.path / "manifest.json").read_text())["files"])
+    read, real = [], verify._xxh3
+    monkeypatch.setattr(verify, "_xxh3", lambda path: read.append(path) or real(path))
+    index.add(x[210:211], ids=["b"])
+    index.delete(["5"])
+    assert read and not {path.relative_to(index.path).as_posix() for path in read} & old
+
+
+def test_an_index_of_an_older_format_can_be_changed(tmp_path):
+    x = (np.arange(48, dtype=np.float32).reshape(12, 4) % 7 - 3).astype(np.float32)
+    for version in (1, 2):
+        root = shutil.copytree(Path(__file__).parent / "data" / f"format-{version}", tmp_path / str(version))
+        index = es.open(root)
+        before = {item_id: index.vectors([item_id]) for item_id in index.ids}
+        assert index.delete(["item-3"]).n_items == 11 and index.info()["format_version"] == 3
+        assert index.add(x[[5, 8]] + 1, ids=["item-5", "new"], metadata={"n": [50, 80]}).n_new == 1
+        again = es.open(root, verify=True)
+        assert len(again) == 12 and again.item("item-5").metadata == {"n": 50, "name": None}
+        assert again.search(vector=x[8] + 1, k=1)[0].id == "new"
+        for item_id in set(before) - {"item-3", "item-5"}:
+            np.testing.assert_array_equal(again.vectors([item_id]), before[item_id])
+        assert index.optimize().n_folded == 2 and len(es.open(root, verify=True)) == 12
+
+
+def test_when_an_optimize_is_advised(x, tmp_path, monkeypatch):
+    monkeypatch.setattr(advice, "MIN_ROWS", 10)
+    index = es.build(x[:100], tmp_path / "index", index="hnsw")
+    assert index.add(x[100:110], ids=[f"a{n}" for n in range(10)]).advice is None
+    report = index.add(x[110:114], ids=[f"b{n}" for n in range(4)])
+    assert report.advice == index.info()["drift"]["advice"] == "12% of the items are new and searched exactly"
+    index.optimize()
+    assert "25 places" in index.delete([str(n) for n in range(25)]).advice
+    index.optimize()
+    monkeypatch.setattr(advice, "MAX_PIECES", 3)
+    for n in range(3):
+        last = index.add(x[200 + n : 201 + n], ids=[f"c{n}"])
+    assert last.advice == "the store is in 4 pieces"
+    flat = es.build(x[:100], tmp_path / "flat")
+    assert flat.add(x[100:150], ids=[f"a{n}" for n in range(50)]).advice is None
+
+
+def test_refresh_tells_whether_it_went_on(index, x):
+    other = es.open(index.path)
+    assert not other.refresh()
+    index.add(x[200:201], ids=["a"])
+    assert "a" not in other.ids and other.refresh() and "a" in other.ids and not other.refresh()
+    same_index = other._searcher.main
+    index.delete(["a"])
+    assert other.refresh() and other._searcher.main is same_index, "the index file is not read again"
+    index.optimize()
+    assert other.refresh() and other._searcher.main is not same_index
+    es.build(x[:50, :6], index.path, restart=True)
+    assert other.refresh() and other.dim == 6 and len(other) == 50
