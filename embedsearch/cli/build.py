@@ -136,6 +136,7 @@ def build(
             "n_known",
             "n_removed",
             "n_guests",
+            "n_dropped",
             "n_skipped",
             "n_truncated",
             "up_to_date",
@@ -161,6 +162,7 @@ def _told(report: object, target: Path) -> list[str]:
         about += [f"{report.n_known:,} stored before"] if report.n_known else []
         about += [f"{report.n_removed:,} removed, no longer in the source"] if report.n_removed else []
         about += [f"{report.n_guests:,} {inputs}added from elsewhere and kept"] if report.n_guests else []
+        about += [f"{report.n_dropped:,} items that had been added are gone"] if report.n_dropped else []
         lines = [f"{target} holds {report.n_items:,} items ({', '.join(about)})"]
     if report.encoder and report.n_new:
         lines.append(f"encoded by {report.encoder}")

@@ -5,19 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pyarrow as pa
+
 from embedsearch.artifact import Layout, write_lock, write_manifest
 from embedsearch.config import Recipe
 from embedsearch.errors import SourceError
 from embedsearch.index import choose_index
 from embedsearch.pipeline.chunks import input_column, store_schema
+from embedsearch.pipeline.columns import fitted_columns
 from embedsearch.pipeline.commit import commit_generation
 from embedsearch.pipeline.encode import Encoder
 from embedsearch.pipeline.extract import shards
 from embedsearch.pipeline.skips import SkipLog, nothing_to_index
-from embedsearch.pipeline.state import BuildState, open_state, require_ours, stored, tidy
+from embedsearch.pipeline.state import BuildState, n_added, open_state, require_ours, stored, tidy
 from embedsearch.postprocess import Postprocess
 from embedsearch.sources import UNLISTED, ArraySource, ItemSource
-from embedsearch.store import Ledger
+from embedsearch.store import Ledger, StoreWriter
 from embedsearch.store.writer import latest_version
 from embedsearch.types import Progress
 
@@ -28,7 +31,8 @@ class BuildReport:
 
     encoder: the network, its layers and where its weights were found; "" for vectors. n_new: inputs
     extracted now. n_known: inputs that were stored already. n_removed: inputs that the source no longer has.
-    n_guests: inputs that were added from other sources, and stay. reasons: why inputs were left out, and how
+    n_guests: inputs that were added from other sources, and stay. n_dropped: items that were added, and are gone
+    because the build began anew. reasons: why inputs were left out, and how
     often. up_to_date: nothing to do.
     """
 
@@ -39,6 +43,7 @@ class BuildReport:
     n_known: int = 0
     n_removed: int = 0
     n_guests: int = 0
+    n_dropped: int = 0
     n_skipped: int = 0
     n_truncated: int = 0
     long_texts: str = ""
@@ -74,6 +79,8 @@ def run_build(
                 return _refresh(layout, state, report, skips)
             manifest = commit_generation(layout, state, source, encoder, index, skips, progress)
         report.n_items, report.n_truncated = manifest.n_items, manifest.n_truncated
+        if not state.updates and state.manifest is not None:
+            report.n_dropped = n_added(layout, state.manifest)
         return report
 
 
@@ -87,7 +94,7 @@ def _extract(
 ) -> BuildReport:
     """Brings the store in line with the source, one commit a shard."""
     postprocess = Postprocess(state.recipe.normalize, state.projection)
-    writer = state.writer(layout, store_schema(source, state.recipe))
+    writer = _writer(layout, state, source)
     key = input_column(state.recipe)
     report = BuildReport(layout.root, state.resumed, long_texts=state.recipe.long_texts)
     if encoder is not None:
@@ -122,6 +129,18 @@ def _extract(
     report.n_removed, report.n_skipped, report.reasons = len(gone), skips.n, dict(skips.reasons)
     report.n_items = 0 if writer.is_empty else len(writer.open())
     return report
+
+
+def _writer(layout: Layout, state: BuildState, source: ItemSource | ArraySource) -> StoreWriter:
+    """For rows in the columns that are there already, and those that the source brings."""
+    writer = state.writer(layout, store_schema(source, state.recipe))
+    if not writer.is_empty:
+        store = writer.open()
+        columns = fitted_columns(store, source, state.recipe)
+        writer = state.writer(layout, columns)
+        if new := [field for field in columns if field.name not in store.schema.names]:
+            writer.add_columns(pa.schema(new))
+    return writer
 
 
 def _is_up_to_date(layout: Layout, state: BuildState, report: BuildReport, index: str) -> bool:

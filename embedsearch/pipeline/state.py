@@ -14,7 +14,7 @@ from embedsearch.config import Recipe
 from embedsearch.errors import ContradictionError, DamagedIndexError, UsageError
 from embedsearch.postprocess import Projection
 from embedsearch.sources import ArraySource, ItemSource
-from embedsearch.store import StoreWriter
+from embedsearch.store import ItemStore, StoreWriter
 from embedsearch.store.writer import latest_version
 
 
@@ -138,6 +138,14 @@ def stored(writer: StoreWriter, key: str) -> Iterator[tuple[str, str, bool]]:
     for batch in store.batches([key, "fingerprint", *added_from], 65536):
         own = batch["added_from"].is_null().to_pylist() if added_from else [True] * len(batch)
         yield from zip(batch[key].to_pylist(), batch["fingerprint"].to_pylist(), own, strict=True)
+
+
+def n_added(layout: Layout, manifest: Manifest) -> int:
+    """How many items of a generation came by adds from other sources than its build's."""
+    with contextlib.suppress(DamagedIndexError, OSError, ValueError):  # what is replaced may be damaged
+        store = ItemStore.open(layout.items, manifest.store.version)
+        return store.count_where("added_from IS NOT NULL") if "added_from" in store.schema.names else 0
+    return 0
 
 
 def tidy(layout: Layout, manifest: Manifest) -> None:
