@@ -96,3 +96,4 @@ for _name, _target in {
 INDEXES.add("flat", "embedsearch.index.flat:FlatIndex")
 INDEXES.add("hnsw", "embedsearch.index.hnsw:HNSWIndex")
 INDEXES.add("graph", "embedsearch.index.graph.index:GraphIndex")
+INDEXES.add("ivf", "embedsearch.index.ivf.index:IVFIndex")

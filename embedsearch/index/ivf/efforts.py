@@ -1,0 +1,51 @@
+"""How many lists are scanned and how many candidates ranked, for what is asked."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+NPROBE, K_FACTOR = 32, 8
+# (nprobe, k_factor) for ten answers. Each misses about as many by its lists as by its codes: PQ of d/2 codes over text
+# embeddings (MiniLM, 384-d), pictures (VGG16, 512-d) and words (GloVe, 50-d)
+_LADDER = (
+    (1, 2), (2, 2), (3, 2), (4, 3), (6, 3), (8, 3), (12, 4), (16, 4), (24, 4), (32, 6), (48, 6), (64, 8), (96, 8),
+    (128, 12), (192, 12), (256, 16), (384, 24), (512, 32), (768, 48), (1024, 64), (2048, 96), (4096, 128),
+)  # fmt: skip
+_LADDER_K = 10
+_LAST_K_FACTOR = 128  # with all lists
+# reading a vector, and comparing all of it, takes the time of comparing about so many codes
+ROW_COST = 4
+# lists that are scanned hold this many times the rows that are asked for, for lists are not of one length
+_SPARE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A search: lists that are scanned, candidates that are ranked for each answer (at least 1)."""
+
+    nprobe: int
+    k_factor: float
+
+
+def plan_search(k: int, nprobe: int, k_factor: int, n_lists: int, n: int, n_allowed: int) -> Plan | None:
+    """The search for k of n_allowed rows (of n); None where it takes less to read all that are allowed.
+
+    Where only some rows are allowed, as many more lists are scanned, so that as many of those are met; and always
+    enough for k answers.
+    """
+    candidates = min(max(k * k_factor, k), n_allowed)
+    probed = max(nprobe * n / n_allowed, _SPARE * k * n_lists / n_allowed)
+    probed = min(math.ceil(probed), n_lists)
+    codes = n * probed / n_lists
+    if ROW_COST * n_allowed <= codes + ROW_COST * candidates:
+        return None
+    return Plan(probed, candidates / k)
+
+
+def efforts(k: int, n_lists: int) -> list[dict[str, int]]:
+    """Search parameters for k answers, from the cheapest to all lists."""
+    share = math.sqrt(_LADDER_K / max(k, 1))  # more answers need fewer candidates each
+    below = [(nprobe, max(math.ceil(k_factor * share), 2)) for nprobe, k_factor in _LADDER if nprobe < n_lists]
+    last = (n_lists, max(math.ceil(_LAST_K_FACTOR * share), 2))
+    return [{"nprobe": nprobe, "k_factor": k_factor} for nprobe, k_factor in [*below, last]]

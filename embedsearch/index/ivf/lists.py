@@ -1,0 +1,133 @@
+"""The inverted lists: how many, how they are trained, and the order that vectors have in them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedsearch.types import Metric
+from embedsearch.vectors import Matrix, faiss_metric
+
+# about LISTS_PER_ROOT * sqrt(n) lists: finding the nearest of them then costs about as much as scanning them
+LISTS_PER_ROOT = 4
+MOST_LISTS = 65_536
+TRAINING_ROWS_PER_LIST = 39  # what FAISS asks for, at least
+_MOST_TRAINING_ROWS_PER_LIST = 64
+_ITERATIONS = 8
+_SEED = 1234
+# one 4-bit code stands for this many dimensions; of vectors of up to NARROW dimensions, for one
+WIDTH = 2
+NARROW = 64
+BLOCK = 32  # codes that a fast scan reads at once
+_ID_BYTES = 8
+
+
+def n_lists(n: int) -> int:
+    """For n vectors: 4 sqrt(n), at least 1, at most MOST_LISTS, never so many that training lacks rows."""
+    return max(min(round(LISTS_PER_ROOT * math.sqrt(n)), n // TRAINING_ROWS_PER_LIST, MOST_LISTS), 1)
+
+
+def code_width(dim: int) -> int:
+    """Dimensions that a 4-bit code stands for."""
+    return 1 if dim <= NARROW else WIDTH
+
+
+def code_bytes(dim: int, width: int) -> int:
+    """Bytes of the codes of one vector; a fast scan takes them in pairs."""
+    n_codes = math.ceil(dim / width)
+    return math.ceil(n_codes / 2)
+
+
+def list_bytes(n: int, dim: int, n_lists: int, width: int) -> float:
+    """Memory of n vectors in lists, with the half block that each list wastes on average, and the centroids."""
+    return n * (code_bytes(dim, width) + _ID_BYTES) + n_lists * (BLOCK / 2 * code_bytes(dim, width) + 4.0 * dim)
+
+
+def train_lists(xt: Matrix, metric: Metric, n_lists: int, width: int) -> Any:
+    """A FAISS index of trained, empty lists, for vectors like the sample `xt` (float32 n x D, n at least 1).
+
+    Lists: k-means (spherical but under l2). Codes: product quantization with 16 centroids each, compared by a fast
+    scan (Jégou, Douze & Schmid, "Product quantization for nearest neighbor search", 2011; André, Kermarrec &
+    Le Scouarnec, "Cache locality is not enough", 2015). Fewer lists are made than asked for where the sample is small.
+    """
+    import faiss
+
+    api: Any = faiss  # its stubs do not know all that these classes take
+    dim = xt.shape[1]
+    padded = -(-dim // width) * width
+    n_lists = max(min(n_lists, len(xt) // TRAINING_ROWS_PER_LIST), 1)
+    flat = faiss.IndexFlat(padded, faiss_metric(metric))
+    lists: Any = faiss.IndexIVFPQFastScan(flat, padded, n_lists, padded // width, 4, faiss_metric(metric), BLOCK)
+    lists.cp.niter, lists.cp.seed = _ITERATIONS, _SEED
+    lists.cp.max_points_per_centroid = _MOST_TRAINING_ROWS_PER_LIST
+    for clustering in (lists.cp, lists.pq.cp):
+        clustering.min_points_per_centroid = 1  # small indexes are meant to have few rows, which needs no warning
+    index = lists
+    if padded != dim:
+        index = api.IndexPreTransform(api.RemapDimensionsTransform(dim, padded, False), lists)
+    index.train(np.resize(xt, (max(len(xt), lists.pq.ksub), dim)))
+    return index
+
+
+def is_ours(index: Any) -> bool:
+    """Whether FAISS has read what `train_lists` made."""
+    import faiss
+
+    inner = faiss.downcast_index(index.index) if is_padded(index) else index
+    return isinstance(inner, faiss.IndexIVFPQFastScan)
+
+
+def is_padded(index: Any) -> bool:
+    """Whether vectors take zeros at their end first, so that codes of one width cover them."""
+    import faiss
+
+    return isinstance(index, faiss.IndexPreTransform)
+
+
+def count_of(index: Any) -> int:
+    import faiss
+
+    return int(faiss.extract_index_ivf(index).nlist)
+
+
+def width_of(index: Any) -> int:
+    """Dimensions that one code stands for."""
+    import faiss
+
+    lists: Any = faiss.downcast_index(faiss.extract_index_ivf(index))
+    return int(lists.d // lists.M)
+
+
+def search_parameters(index: Any, nprobe: int, sel: Any = None) -> Any:
+    """FAISS's parameters for searching what `train_lists` gave; sel: an IDSelector, or None."""
+    import faiss
+
+    api: Any = faiss  # its stubs do not know what these classes take
+    chosen = api.SearchParametersIVF(nprobe=nprobe, sel=sel)
+    return api.SearchParametersPreTransform(index_params=chosen) if is_padded(index) else chosen
+
+
+def order_of(index: Any) -> NDArray[np.int64]:
+    """The ids of all vectors in the order of the lists."""
+    parts = [ids.copy() for ids in _ids(index)]
+    return np.concatenate([*parts, np.empty(0, np.int64)])
+
+
+def number_by_place(index: Any) -> None:
+    """Gives each vector as its id the place where it stands in the order of the lists."""
+    start = 0
+    for ids in _ids(index):
+        ids[:] = np.arange(start, start + len(ids))
+        start += len(ids)
+
+
+def _ids(index: Any) -> list[NDArray[np.int64]]:
+    """The ids that FAISS holds, a list at a time, as they lie in its memory."""
+    import faiss
+
+    lists: Any = faiss.downcast_InvertedLists(faiss.extract_index_ivf(index).invlists)  # type: ignore[arg-type]
+    sizes = [(number, int(lists.list_size(number))) for number in range(lists.nlist)]
+    return [faiss.rev_swig_ptr(lists.get_ids(number), size) for number, size in sizes if size]
