@@ -11,6 +11,7 @@
     ├── ArtifactError                the index folder is none, unfinished or damaged
     │   ├── UnfinishedBuildError
     │   └── DamagedIndexError
+    ├── PromiseError                 what was promised of an index (recall, memory, latency) cannot be kept
     ├── LockedError                  another process is writing the same index
     └── MissingExtraError            an optional package is not installed
 
@@ -68,6 +69,10 @@ class UnfinishedBuildError(ArtifactError):
 
 class DamagedIndexError(ArtifactError):
     """A file of the index is missing or differs from what the manifest recorded."""
+
+
+class PromiseError(EmbedSearchError):
+    """An index cannot do what was asked of it; the message says how far it comes and what would keep the promise."""
 
 
 class LockedError(ArtifactError):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
-from embedsearch.evaluate import ndcg_at_k, recall_at_k, recall_with_ties
+from embedsearch.evaluate import mean_with_interval, ndcg_at_k, recall_at_k, recall_with_ties
 
 
 def test_recall_counts_shared_rows_and_not_places():
@@ -16,11 +16,22 @@ def test_recall_counts_shared_rows_and_not_places():
 
 
 def test_recall_with_ties_lets_equal_scores_stand_for_one_another():
-    truth = np.array([[3, 2, 1], [3, 3, 3]], np.float32)
-    assert recall_with_ties(truth, truth, True) == 1
-    found = np.array([[3, 1, 0.5], [3, 3, np.nan]], np.float32)
-    assert recall_with_ties(found, truth, True) == pytest.approx((2 + 2) / 6)
-    assert recall_with_ties(-found, -truth, False) == pytest.approx((2 + 2) / 6)
+    truth, scores = np.array([[4, 5, 6, 7], [4, 5, 6, 7]]), np.array([[3, 2, 1, 0.5], [3, 3, 3, 3]], np.float32)
+    np.testing.assert_allclose(recall_with_ties(truth[:, :3], truth, scores, True), [1, 1])
+    found = np.array([[4, 6, 7], [7, 5, -1]])
+    np.testing.assert_allclose(recall_with_ties(found, truth, scores, True), [2 / 3, 2 / 3])
+    np.testing.assert_allclose(recall_with_ties(found, truth, -scores, False), [2 / 3, 2 / 3])
+    assert recall_with_ties(np.array([[8, 9]]), truth[:1], scores[:1], True) == [0]
+    with pytest.raises(ValueError, match="truth is"):
+        recall_with_ties(truth, truth[:, :3], scores[:, :3], True)
+
+
+def test_the_interval_is_that_of_the_normal_approximation():
+    values = np.array([0.5, 1.0, 1.0, 0.9])
+    mean, low, high = mean_with_interval(values)
+    half = 1.96 * np.std(values, ddof=1) / 2
+    assert (mean, low, high) == pytest.approx((0.85, 0.85 - half, 1.0))
+    assert np.isnan(mean_with_interval(np.empty(0))).all()
 
 
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=12), st.integers(1, 12), st.randoms())

@@ -29,17 +29,23 @@ class StoreEntry:
 class IndexEntry:
     """The FAISS index of this generation. recall_at_10: measured against exact search, 1.0 when exact,
     None when there was nothing to measure on. rows: the file with the stable ids of the rows it was built over;
-    store_version: of items.lance then (format 3; before, an index was always built over the store as it is)."""
+    store_version: of items.lance then (format 3; before, an index was always built over the store as it is). request:
+    what was asked of it (see IndexRequest). tuned: the measurements its search parameters were chosen by, taken on
+    `threads` threads with the vector instructions `simd`."""
 
     file: str
     family: str
     reason: str
-    build: dict[str, int]
+    build: dict[str, Any]
     search: dict[str, int]
     bytes_per_vector: float
     recall_at_10: float | None
     rows: str | None = None
     store_version: int = 0
+    request: dict[str, Any] = field(default_factory=dict)
+    tuned: dict[str, Any] | None = None
+    threads: int | None = None
+    simd: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

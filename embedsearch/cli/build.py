@@ -29,6 +29,7 @@ Examples:\n
   embedsearch build goods.csv --id-column sku --text-column title\n
   embedsearch build letters/ --modality text --chunk\n
   embedsearch build vectors.npy --metric ip\n
+  embedsearch build vectors.npy --recall 0.99 --memory 2GiB\n
   embedsearch build model.pt::item_embedding.weight --ids items.txt\n
   embedsearch build photos/ --layer relu4_3 --layer relu5_3 --flip\n
   embedsearch build photos/ --backbone module:net.py:make --weights w.safetensors --layer block.3\n
@@ -88,7 +89,23 @@ def build(
     id_column: options.IdColumn = None,
     text_column: options.TextColumn = None,
     image_column: options.ImageColumn = None,
-    index: Annotated[str, typer.Option(help="auto, flat (exact) or hnsw (graph).")] = "auto",
+    index: Annotated[
+        str,
+        typer.Option(
+            help="auto, flat (exact), graph (fast), ivf (little memory), hnsw (the graph of FAISS), or a FAISS string "
+            "such as IVF1024,SQ8."
+        ),
+    ] = "auto",
+    recall: Annotated[
+        Optional[float],
+        typer.Option(help="Promise: recall@10 against exact search, such as 0.95; measured, or the build fails."),
+    ] = None,
+    memory: Annotated[
+        Optional[str], typer.Option(help="Promise: memory the index takes at most, such as 2GiB; ids not counted.")
+    ] = None,
+    latency_ms: Annotated[
+        Optional[float], typer.Option(help="Promise: milliseconds that one query alone takes, the median.")
+    ] = None,
     batch_size: options.BatchSize = "auto",
     precision: options.Precision = "auto",
     device: options.Device = "auto",
@@ -123,7 +140,8 @@ def build(
             long_texts=options.long_texts(chunk, cut), pca=pca, whiten=whiten, metric=metric, normalize=normalize,
             modality=modality, ids=ids,
             id_column=id_column, text_column=text_column, image_column=image_column,
-            index=index, batch_size=options.auto_int("--batch-size", batch_size), precision=precision, device=device,
+            index=index, recall=recall, memory=memory, latency_ms=latency_ms,
+            batch_size=options.auto_int("--batch-size", batch_size), precision=precision, device=device,
             workers=workers, restart=restart, progress=progress,
         )  # fmt: skip
     finally:

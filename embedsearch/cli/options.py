@@ -129,6 +129,16 @@ def long_texts(chunk: bool, cut: bool) -> str | None:
     return "chunk" if chunk else "cut" if cut else None
 
 
+def how_many(k: str) -> int | None:
+    """The value of -k: a whole number, or None for all."""
+    if k == "all":
+        return None
+    try:
+        return int(k)
+    except ValueError:
+        raise UsageError(f"-k is {k!r}; it must be a whole number, or all") from None
+
+
 def auto_int(option: str, value: str) -> int | None:
     """The number that an option holds, None for auto."""
     if value == "auto":

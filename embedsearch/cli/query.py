@@ -22,6 +22,8 @@ Examples:\n
   embedsearch query indexes/photos cat.jpg --sheet answer.png\n
   embedsearch query indexes/faq 'how do I reset my password?'\n
   embedsearch query indexes/goods --id 4711 --where 'price < 20' --json\n
+  embedsearch query indexes/photos cat.jpg -k all --min-score 0.8\n
+  embedsearch query indexes/photos cat.jpg --recall 0.99\n
   cat questions.txt | embedsearch query indexes/faq - --format jsonl\n
 """
 
@@ -42,9 +44,15 @@ def query(
         Optional[list[str]], typer.Option("--id", help="An indexed id: what is like it? May be repeated.")
     ] = None,
     vector: Annotated[Optional[Path], typer.Option(help="A .npy file with one vector, or one a row.")] = None,
-    k: Annotated[int, typer.Option("-k", help="Hits a query.")] = 10,
+    k: Annotated[str, typer.Option("-k", help="Hits a query, or all.")] = "10",
     where: Annotated[Optional[str], typer.Option(help="SQL condition over the metadata that hits must meet.")] = None,
-    min_score: Annotated[Optional[float], typer.Option(help="Leave out hits that score less.")] = None,
+    min_score: Annotated[
+        Optional[float],
+        typer.Option(help="Leave out hits that score less; with -k all, every item that scores so much."),
+    ] = None,
+    recall: Annotated[
+        Optional[float], typer.Option(help="recall@10 of this search. Default: what the index was built for.")
+    ] = None,
     group: Annotated[
         bool, typer.Option("--group", help="Of an index of chunks: the best chunk of each text only.")
     ] = False,
@@ -69,6 +77,9 @@ def query(
     from embedsearch.engine.opening import open as open_index
 
     opened = open_index(index, weights=weights, backbone=backbone, preprocess=preprocess)
+    wanted: dict[str, Any] = {
+        "k": options.how_many(k), "where": where, "min_score": min_score, "recall": recall, "group": group
+    }  # fmt: skip
     asked = options.with_stdin(inputs or [])
     queries: list[tuple[str, Any]] = []
     answers: list[Hits] = []
@@ -76,16 +87,16 @@ def query(
         contents = [*asked, *(text or [])]
         if text and opened.modality is not Modality.TEXT:
             raise UsageError(f"{index} holds {opened.modality.value}s; --text asks an index of texts")
-        answers += opened.search_many(contents, k=k, where=where, min_score=min_score, group=group)
+        answers += opened.search_many(contents, **wanted)
         queries += [(content, content) for content in contents]
     if item_id:
-        answers += opened.similar_many(item_id, k=k, where=where, min_score=min_score, group=group)
+        answers += opened.similar_many(item_id, **wanted)
         queries += [(name, _shown(opened, name) if sheet else None) for name in item_id]
     if vector is not None:
         from embedsearch.sources import read_matrix
 
         x = read_matrix(str(vector))
-        found = opened.search_many(vectors=x, k=k, where=where, min_score=min_score, group=group)
+        found = opened.search_many(vectors=x, **wanted)
         answers += found
         names = [str(vector)] if len(found) == 1 else [f"{vector}[{row}]" for row in range(len(found))]
         queries += [(name, None) for name in names]

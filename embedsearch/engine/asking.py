@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +14,9 @@ from embedsearch.pipeline.search import Searcher
 from embedsearch.postprocess import Postprocess, Projection
 from embedsearch.types import Hits, Modality
 from embedsearch.vectors import Matrix, as_matrix
+
+_FIRST_OF_ALL = 64  # answers looked at first where all are wanted, and then so many times more
+_MORE = 8
 
 
 def as_queries(searcher: Searcher, x: ArrayLike) -> Matrix:
@@ -29,33 +33,62 @@ def as_queries(searcher: Searcher, x: ArrayLike) -> Matrix:
     return postprocess(matrix)
 
 
-def grouped(
-    searcher: Searcher,
-    x: Matrix,
-    k: int,
-    where: str | None,
-    min_score: float | None,
-    own: NDArray[np.int64] | None = None,
-) -> list[Hits]:
-    found = best_of_each_text(searcher, x, checked(k), where, own)
-    return [searcher.hits(r, s, k, where, min_score, "texts") for r, s in found]
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What answers must be: how many, and of which items; see `Index.search`.
+
+    Raises UsageError for a k that is no whole number above 0.
+    """
+
+    k: int | None = 10
+    where: str | None = None
+    min_score: float | None = None
+    recall: float | None = None
+    group: bool = False
+
+    def __post_init__(self) -> None:
+        if self.k is None:
+            return
+        try:
+            object.__setattr__(self, "k", operator.index(self.k))
+        except TypeError:
+            raise UsageError(f"k is {self.k!r}; it must be a whole number, or None for all") from None
+        if self.k < 1:
+            raise UsageError(f"k is {self.k}; it must be at least 1, or None for all")
 
 
-def answers(
-    searcher: Searcher, x: Matrix, k: int, where: str | None, min_score: float | None, group: bool
-) -> list[Hits]:
-    if group:
-        return grouped(searcher, x, k, where, min_score)
-    rows, scores = searcher.search(x, checked(k), where)
-    return [searcher.hits(r, s, k, where, min_score) for r, s in zip(rows, scores, strict=True)]
+def answers(searcher: Searcher, x: Matrix, wanted: Wanted, own: NDArray[np.int64] | None = None) -> list[Hits]:
+    """One answer for each of the queries x. own: a row for each that is left out, in a group with its whole text."""
+    k = _FIRST_OF_ALL if wanted.k is None else wanted.k
+    while True:
+        found = _best(searcher, x, k, wanted, own)
+        if wanted.k is not None or _nothing_is_left(searcher, found, k, wanted):
+            break
+        k *= _MORE
+    what = "texts" if wanted.group else "items"
+    return [searcher.hits(rows, scores, wanted.k, wanted.where, wanted.min_score, what) for rows, scores in found]
 
 
-def checked(k: int) -> int:
-    """`k` as an int. Raises UsageError when it is none, or less than 1."""
-    try:
-        number = operator.index(k)
-    except TypeError:
-        raise UsageError(f"k is {k!r}; it must be a whole number") from None
-    if number < 1:
-        raise UsageError(f"k is {k}; it must be at least 1")
-    return number
+def _best(
+    searcher: Searcher, x: Matrix, k: int, wanted: Wanted, own: NDArray[np.int64] | None
+) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    if wanted.group:
+        return best_of_each_text(searcher, x, k, wanted.where, own, wanted.recall)
+    n_own = 0 if own is None else 1
+    rows, scores = searcher.search(x, k + n_own, wanted.where, wanted.recall)
+    if own is None:
+        return list(zip(rows, scores, strict=True))
+    # among exact duplicates the item itself may not be found; then the last one gives way
+    others = [np.flatnonzero(found != mine)[:k] for mine, found in zip(own, rows, strict=True)]
+    return [(found[kept], score[kept]) for kept, found, score in zip(others, rows, scores, strict=True)]
+
+
+def _nothing_is_left(
+    searcher: Searcher, found: list[tuple[NDArray[np.int64], NDArray[np.float32]]], k: int, wanted: Wanted
+) -> bool:
+    """Whether each answer holds all there is, or reaches down to scores that are not wanted."""
+    higher, limit = searcher.manifest.recipe.metric.higher_is_better, wanted.min_score
+    return all(
+        len(rows) < k or k >= len(searcher.store) or (limit is not None and higher and float(scores[-1]) < limit)
+        for rows, scores in found
+    )

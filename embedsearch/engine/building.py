@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from embedsearch.config import Recipe, RecipeFields, parse_enum, read_recipe
+from embedsearch.config import Recipe, RecipeFields, parse_bytes, parse_enum, read_recipe
 from embedsearch.engine.index import Index
 from embedsearch.engine.inputs import open_input, read_as, warn_of_skips
 from embedsearch.engine.opening import open as open_index
 from embedsearch.errors import SourceError, UsageError
+from embedsearch.index import IndexRequest
 from embedsearch.pipeline.build import BuildReport, run_build
 from embedsearch.pipeline.fit import check_width
 from embedsearch.pipeline.table import EmbeddingTable
@@ -37,7 +38,9 @@ class BuildOptions(RecipeFields, total=False):
     (pyarrow, pandas, or a mapping of columns). backbone, preprocess: also a network and a function in
     Python; opening the index elsewhere takes them again.
     recipe: a file or mapping of recipe fields; those given by name override it. id_column, text_column,
-    image_column: of a table. index: "auto", "flat" or "hnsw". batch_size, device, workers: see `Encoder`.
+    image_column: of a table. index: "auto", "flat", "graph", "ivf", "hnsw" or a FAISS factory string. recall:
+    recall@10 against exact search that is promised, such as 0.95. memory: that the index may take, as bytes or "2GiB".
+    latency_ms: that one query alone may take. batch_size, device, workers: see `Encoder`.
     restart: throws away an unfinished build, or replaces an index of another recipe. progress: is told of
     stages.
     """
@@ -49,6 +52,9 @@ class BuildOptions(RecipeFields, total=False):
     text_column: str | None
     image_column: str | None
     index: str
+    recall: float | None
+    memory: int | str | None
+    latency_ms: float | None
     batch_size: int | None
     device: str
     workers: int | None
@@ -82,7 +88,14 @@ def build_with_report(source: Any, out: str | Path, **options: Unpack[BuildOptio
     ids, metadata, recipe = (given.pop(name, None) for name in ("ids", "metadata", "recipe"))
     columns = Columns(*(given.pop(f"{name}_column", None) for name in ("id", "text", "image")))
     run = {name: given.pop(name) for name in ("batch_size", "device", "workers") if name in given}
-    index, restart = given.pop("index", "auto"), given.pop("restart", False)
+    restart = given.pop("restart", False)
+    memory = given.pop("memory", None)
+    index = IndexRequest(
+        given.pop("index", "auto"),
+        given.pop("recall", None),
+        None if memory is None else parse_bytes(memory),
+        given.pop("latency_ms", None),
+    )
     silent = given.pop("progress", None) or NoProgress()
     # what is given in Python goes beside the recipe, which holds names only
     module = given.pop("backbone") if not isinstance(given.get("backbone"), str | None) else None

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from embedsearch.artifact import read_manifest
 from embedsearch.artifact.adding import unfinished_adds
 from embedsearch.artifact.skipped import skip_reasons
-from embedsearch.engine.asking import answers, as_queries, checked, grouped
+from embedsearch.engine.asking import Wanted, answers, as_queries
 from embedsearch.engine.elsewhere import Elsewhere, load_encoder
 from embedsearch.engine.inputs import warn_of_skips
 from embedsearch.errors import UsageError
@@ -65,9 +65,10 @@ class Index:
         query: Any = None,
         *,
         vector: ArrayLike | None = None,
-        k: int = 10,
+        k: int | None = 10,
         where: str | None = None,
         min_score: float | None = None,
+        recall: float | None = None,
         group: bool = False,
     ) -> Hits:
         """The k items most like one query, best first.
@@ -75,86 +76,83 @@ class Index:
         query: a path, URL, PIL image or array for an index of pictures; a text for an index of texts.
         vector: float D instead, or of the source's width for vectors indexed with pca or whiten. where: an
         SQL condition over the metadata, such as "price < 20", that hits must meet. min_score: leaves out
-        hits that score less (not for l2). group: of an index of chunks, the best chunk of each text only.
+        hits that score less (not for l2). k: None for all; with min_score, for all that score so much. recall:
+        recall@10 of this search, in place of what the index was built for. group: of an index of chunks, the best
+        chunk of each text only.
         Returns Hits, a list of Hit whose `note` says why fewer than k came back.
         Raises ItemError when the query cannot be read, UsageError for wrong arguments.
         """
         if (query is None) == (vector is None):
             raise UsageError("search takes either a query or vector=, not both and not none")
         if query is not None:
-            return self.search_many([query], k=k, where=where, min_score=min_score, group=group)[0]
+            return self.search_many([query], k=k, where=where, min_score=min_score, recall=recall, group=group)[0]
         assert vector is not None
-        return self.search_many(vectors=vector, k=k, where=where, min_score=min_score, group=group)[0]
+        return self.search_many(vectors=vector, k=k, where=where, min_score=min_score, recall=recall, group=group)[0]
 
     def search_many(
         self,
         queries: Sequence[Any] = (),
         *,
         vectors: ArrayLike | None = None,
-        k: int = 10,
+        k: int | None = 10,
         where: str | None = None,
         min_score: float | None = None,
+        recall: float | None = None,
         group: bool = False,
     ) -> list[Hits]:
         """One answer a query, encoded and searched as one batch; see `search`.
 
         vectors: float N x D instead of queries. For arrays without metadata `search_vectors` is faster.
         """
-        searcher = self._searcher
+        searcher, wanted = self._searcher, Wanted(k, where, min_score, recall, group)
         if vectors is not None:
-            return answers(searcher, as_queries(searcher, vectors), k, where, min_score, group)
+            return answers(searcher, as_queries(searcher, vectors), wanted)
         if len(queries) == 0:
             return []
-        return answers(searcher, self._encoder_of(searcher).encode(queries), k, where, min_score, group)
+        return answers(searcher, self._encoder_of(searcher).encode(queries), wanted)
 
     def similar(
         self,
         item_id: str,
         *,
-        k: int = 10,
+        k: int | None = 10,
         where: str | None = None,
         min_score: float | None = None,
+        recall: float | None = None,
         group: bool = False,
     ) -> Hits:
         """The k items most like an indexed one, itself left out; with group=True, all chunks of its text.
 
         Raises UnknownNameError when no item has that id.
         """
-        return self.similar_many([item_id], k=k, where=where, min_score=min_score, group=group)[0]
+        return self.similar_many([item_id], k=k, where=where, min_score=min_score, recall=recall, group=group)[0]
 
     def similar_many(
         self,
         ids: Sequence[str],
         *,
-        k: int = 10,
+        k: int | None = 10,
         where: str | None = None,
         min_score: float | None = None,
+        recall: float | None = None,
         group: bool = False,
     ) -> list[Hits]:
         """One answer an id, searched as one batch; see `similar`."""
-        searcher = self._searcher
+        searcher, wanted = self._searcher, Wanted(k, where, min_score, recall, group)
         own = searcher.rows_of(ids)
-        x = searcher.store.vectors_at(own)
-        if group:
-            return grouped(searcher, x, k, where, min_score, own)
-        rows, scores = searcher.search(x, checked(k) + 1, where)
-        answers = []
-        for mine, found, score in zip(own, rows, scores, strict=True):
-            # among exact duplicates the item itself may not be found; then the last one gives way
-            others = np.flatnonzero(found != mine)[:k]
-            answers.append(searcher.hits(found[others], score[others], k, where, min_score))
-        return answers
+        return answers(searcher, searcher.store.vectors_at(own), wanted, own)
 
     def search_vectors(
-        self, x: ArrayLike, *, k: int = 10, where: str | None = None
+        self, x: ArrayLike, *, k: int = 10, where: str | None = None, recall: float | None = None
     ) -> tuple[NDArray[np.object_], NDArray[np.float32]]:
         """The fast road: ids (str) and scores (float32), both N x min(k, items to be found), best first.
 
-        x: float32 N x D (or D, as one row). where: as in `search`. Where an approximate index found
+        x: float32 N x D (or D, as one row). where, recall: as in `search`. Where an approximate index found
         fewer, the id is None and the score NaN. Raises UsageError for another width, NaN, or k < 1.
         """
         searcher = self._searcher
-        rows, scores = searcher.search(as_queries(searcher, x), checked(k), where)
+        wanted = Wanted(k, where, None, recall)
+        rows, scores = searcher.search(as_queries(searcher, x), wanted.k or len(searcher.store), where, recall)
         if rows.size and rows.min() < 0:
             ids = searcher.store.ids_at(np.maximum(rows, 0))
             ids[rows < 0] = None

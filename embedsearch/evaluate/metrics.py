@@ -21,19 +21,37 @@ def recall_at_k(found: NDArray[np.int64], truth: NDArray[np.int64]) -> float:
     return float(np.mean(shared) / truth.shape[1])
 
 
-def recall_with_ties(found: NDArray[np.float32], truth: NDArray[np.float32], higher_is_better: bool) -> float:
-    """k-recall@k on scores: the share of the k answers that score as well as the true k-th, mean over queries.
+def recall_with_ties(
+    found: NDArray[np.int64],
+    truth: NDArray[np.int64],
+    truth_scores: NDArray[np.float32],
+    higher_is_better: bool,
+) -> NDArray[np.float64]:
+    """k-recall@k of each query: the share of the k found rows that score as well as the true k-th.
 
-    found, truth: float32 n x k, best first, NaN where nothing was found. Rows that tie with the k-th stand
-    for one another, as in ann-benchmarks (Aumüller, Bernhardsson & Faithfull, 2020).
+    found: int64 n x k, -1 where nothing was found. truth, truth_scores: the best m >= k rows and their exact scores,
+    both n x m, best first; rows beyond them count as wrong. Rows that tie with the k-th stand for one another, as in
+    ann-benchmarks (Aumüller, Bernhardsson & Faithfull, 2020).
     """
-    if found.shape != truth.shape:
-        raise ValueError(f"found is {found.shape}, truth is {truth.shape}")
-    sign = 1.0 if higher_is_better else -1.0
-    limit = sign * truth[:, -1:].astype(np.float64)
-    slack = 1e-5 * np.maximum(1.0, np.abs(limit))  # the two are summed in another order
-    with np.errstate(invalid="ignore"):
-        return float(np.mean(sign * found >= limit - slack))
+    n, k = found.shape
+    if truth.shape != truth_scores.shape or truth.shape[0] != n or truth.shape[1] < k:
+        raise ValueError(f"found is {found.shape}, truth is {truth.shape} with scores {truth_scores.shape}")
+    if k == 0:
+        return np.full(n, np.nan)
+    cost = (-truth_scores if higher_is_better else truth_scores).astype(np.float64)
+    limit = cost[:, k - 1 : k]
+    good = cost <= limit + 1e-5 * np.maximum(1.0, np.abs(limit))  # sums of the same in another order differ so much
+    right = (found[:, :, None] == truth[:, None, :]) & good[:, None, :] & (found >= 0)[:, :, None]
+    return np.asarray(right.any(axis=2).mean(axis=1), np.float64)
+
+
+def mean_with_interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    """The mean and its 95 % interval, by the normal approximation; NaN for no values."""
+    if len(values) == 0:
+        return float("nan"), float("nan"), float("nan")
+    mean = float(values.mean())
+    half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return mean, max(mean - half, 0.0), min(mean + half, 1.0)
 
 
 def ndcg_at_k(ranked: Sequence[str], grades: Mapping[str, float], k: int) -> float:

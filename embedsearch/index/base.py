@@ -35,6 +35,21 @@ class VectorIndex(ABC):
         self.metric = metric
 
     @classmethod
+    def plan(cls, n: int, dim: int, recall: float) -> dict[str, Any]:
+        """Build parameters for n vectors of `dim` dimensions of which a search has to find the share `recall`."""
+        return {}
+
+    @classmethod
+    def usual_search(cls) -> dict[str, int]:
+        """Search parameters where nothing was measured to choose them by."""
+        return {}
+
+    @classmethod
+    def planned_bytes(cls, n: int, dim: int, build: Mapping[str, Any]) -> float:
+        """Memory that an index over n vectors will take, about; before any is there."""
+        return 4.0 * n * dim
+
+    @classmethod
     @abstractmethod
     def create(cls, dim: int, metric: Metric, params: Mapping[str, Any]) -> Self:
         """An empty index. params: build parameters of the family."""
@@ -55,6 +70,11 @@ class VectorIndex(ABC):
     def needs_training(self) -> bool:
         """True while the index has to look at a sample of the vectors before any is added."""
         return False
+
+    @property
+    def training_rows(self) -> int:
+        """How many rows, at most, `train` is to be given."""
+        return 50_000
 
     def train(self, xt: Matrix) -> None:  # noqa: B027 - most have nothing to learn
         """Looks at a sample of the vectors; does nothing where that is not needed."""
@@ -111,6 +131,11 @@ class VectorIndex(ABC):
     @abstractmethod
     def bytes_per_vector(self) -> float:
         """Memory of the index for each vector it holds; ids and metadata not counted."""
+
+    @property
+    def disk_bytes_per_vector(self) -> float:
+        """What a search reads from disk where it needs it, for each vector: files that are mapped, not loaded."""
+        return 0.0
 
 
 def selector(allowed: NDArray[np.bool_]) -> Any:

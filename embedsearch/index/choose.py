@@ -1,44 +1,138 @@
-"""Which index family: a pure function of size, with named thresholds."""
+"""Which index: a pure function of size, memory and promise, with named thresholds."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from embedsearch.errors import unknown
-from embedsearch.index import hnsw
+from embedsearch.errors import PromiseError, UsageError, unknown
 from embedsearch.registry import INDEXES
 
 # up to here exact search answers in about 10 ms on two cores (200 MB of float32 are read)
 FLAT_MAX_VALUES = 50_000_000
+FLAT_VALUES_PER_MS = 5_000_000
+# what approximate indexes are tuned to when nothing is promised
+USUAL_RECALL = 0.95
+# beyond the first the graph ranks by finer codes, beyond the second only exact search is sure to keep a promise
+COARSE_CODES_MAX_RECALL = 0.99
+GRAPH_MAX_RECALL = 0.999
+
+ASKED_FOR = "asked for"  # the reason where nothing was chosen
+_FACTORY = re.compile(r"[A-Z][A-Za-z0-9_(),.\[\]+-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRequest:
+    """What an index must do.
+
+    family: "auto", a registered family or a FAISS factory string. recall: recall@10 against exact search, above 0,
+    at most 1; None for USUAL_RECALL where an index is not exact. memory_bytes: that the index may take, ids and
+    metadata not counted. latency_ms: that one query alone may take, the median.
+
+    Raises UsageError for values that cannot be meant.
+    """
+
+    family: str = "auto"
+    recall: float | None = None
+    memory_bytes: int | None = None
+    latency_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        require_recall(self.recall)
+        if self.memory_bytes is not None and self.memory_bytes < 1:
+            raise UsageError(f"memory is {self.memory_bytes} bytes; it must be above 0")
+        if self.latency_ms is not None and not self.latency_ms > 0:
+            raise UsageError(f"latency is {self.latency_ms} ms; it must be above 0")
+        if self.family != "auto" and not is_factory(self.family) and self.family not in INDEXES:
+            raise unknown("index", self.family, ["auto", *INDEXES], "(or a FAISS factory string, such as IVF1024,SQ8)")
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> IndexRequest:
+        return cls(**data)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A family with its parameters for building and for searching, and why it was chosen."""
+    """A family with its parameters for building and for searching, why it was chosen, and the bytes it will take."""
 
     family: str
     reason: str
-    build: dict[str, int] = field(default_factory=dict)
+    build: dict[str, Any] = field(default_factory=dict)
     search: dict[str, int] = field(default_factory=dict)
+    memory_bytes: int = 0
 
 
-def choose_index(asked: str, n: int, dim: int) -> Choice:
-    """The family for n vectors of `dim` dimensions. asked: "auto" or a registered family.
+def choose_index(request: IndexRequest, n: int, dim: int) -> Choice:
+    """The family for n vectors of `dim` dimensions.
 
-    Raises UnknownNameError for a family that is not registered.
+    "auto" takes the first of flat, graph and ivf that keeps what is asked: flat up to FLAT_MAX_VALUES values (or as
+    many as the latency allows) and wherever the recall is above GRAPH_MAX_RECALL; the graph beyond; ivf where the
+    graph would take too much memory. Raises PromiseError when none fits.
     """
-    if asked != "auto" and asked not in INDEXES:
-        raise unknown("index", asked, ["auto", *INDEXES])
-    family, reason = asked, "asked for"
-    if asked == "auto":
-        small = n * dim <= FLAT_MAX_VALUES
-        family = "flat" if small else "hnsw"
-        reason = f"{n} x {dim} = {n * dim:,} values, {'at most' if small else 'more than'} {FLAT_MAX_VALUES:,}"
-    if family == "hnsw":
-        return Choice(
-            family,
-            reason,
-            build={"M": hnsw.M, "ef_construction": hnsw.EF_CONSTRUCTION},
-            search={"ef_search": hnsw.EF_SEARCH},
-        )
-    return Choice(family, reason)
+    if request.family != "auto":
+        choice = _named(request, n, dim, ASKED_FOR)
+        if request.memory_bytes is not None and choice.memory_bytes > request.memory_bytes:
+            raise _too_large(request, n, dim, [choice])
+        return choice
+    tried: list[Choice] = []
+    for family, reason in _candidates(request, n, dim):
+        tried.append(choice := _named(request, n, dim, reason, family))
+        if request.memory_bytes is None or choice.memory_bytes <= request.memory_bytes:
+            return choice
+    raise _too_large(request, n, dim, tried)
+
+
+def _candidates(request: IndexRequest, n: int, dim: int) -> list[tuple[str, str]]:
+    values = n * dim
+    most = FLAT_MAX_VALUES
+    if request.latency_ms is not None:
+        most = min(most, int(request.latency_ms * FLAT_VALUES_PER_MS))
+    size = f"{n:,} x {dim} = {values:,} values"
+    if request.recall is not None and request.recall > GRAPH_MAX_RECALL:
+        return [("flat", f"recall {request.recall:g} is promised, above {GRAPH_MAX_RECALL} only exact search is sure")]
+    approximate = [
+        ("graph", f"{size}, more than {most:,}"),
+        ("ivf", f"{size}, for which a graph takes more memory than there may be"),
+    ]
+    return [("flat", f"{size}, at most {most:,}"), *approximate] if values <= most else approximate
+
+
+def _named(request: IndexRequest, n: int, dim: int, reason: str, family: str | None = None) -> Choice:
+    family = family or request.family
+    chosen = INDEXES.get("factory" if is_factory(family) else family)
+    recall = USUAL_RECALL if request.recall is None else request.recall
+    build = {"factory": family} if is_factory(family) else chosen.plan(n, dim, recall)
+    family = chosen.family
+    return Choice(family, reason, build, chosen.usual_search(), round(chosen.planned_bytes(n, dim, build)))
+
+
+def _too_large(request: IndexRequest, n: int, dim: int, tried: list[Choice]) -> PromiseError:
+    needs = ", ".join(f"{choice.family} takes about {in_mib(choice.memory_bytes)}" for choice in tried)
+    least = min(choice.memory_bytes for choice in tried)
+    assert request.memory_bytes is not None
+    return PromiseError(
+        f"{n:,} vectors of {dim} dimensions do not fit in {in_mib(request.memory_bytes)}: {needs}; "
+        f"allow --memory {in_mib(least)}, or take fewer dimensions with --pca"
+    )
+
+
+def require_recall(recall: float | None) -> float:
+    """`recall`, or USUAL_RECALL for None. Raises UsageError when it can be no share."""
+    if recall is not None and not 0 < recall <= 1:
+        raise UsageError(f"recall is {recall}; it must be above 0 and at most 1, such as 0.95")
+    return USUAL_RECALL if recall is None else recall
+
+
+def is_factory(name: str) -> bool:
+    """Whether `name` may be a FAISS factory string, such as "IVF1024,PQ32x4fs": those begin with a capital."""
+    return bool(_FACTORY.fullmatch(name))
+
+
+def in_mib(n_bytes: int) -> str:
+    """Bytes, rounded up to whole MiB."""
+    return f"{-(-n_bytes // 2**20)}MiB"

@@ -34,6 +34,18 @@ class HNSWIndex(FaissIndex):
     exact: ClassVar[bool] = False
 
     @classmethod
+    def plan(cls, n: int, dim: int, recall: float) -> dict[str, Any]:
+        return {"M": M, "ef_construction": EF_CONSTRUCTION}
+
+    @classmethod
+    def usual_search(cls) -> dict[str, int]:
+        return {"ef_search": EF_SEARCH}
+
+    @classmethod
+    def planned_bytes(cls, n: int, dim: int, build: Mapping[str, Any]) -> float:
+        return n * (4.0 * dim + 4.0 * (2 * int(build["M"]) + 1) + 8)
+
+    @classmethod
     def create(cls, dim: int, metric: Metric, params: Mapping[str, Any]) -> Self:
         import faiss
 

@@ -32,3 +32,15 @@ def in_slices(work: Callable[[int, int], None], n: int, *, slices_per_thread: in
 @lru_cache(maxsize=4)
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="embedsearch")
+
+
+def simd_level() -> str:
+    """The vector instructions that FAISS found on this processor, such as AVX512."""
+    import faiss
+
+    try:
+        level = faiss.SIMDConfig.get_level()
+        names = {getattr(faiss, name): name for name in dir(faiss) if name.startswith("SIMDLevel_")}
+        return names[level].removeprefix("SIMDLevel_")
+    except (AttributeError, KeyError, TypeError):  # before FAISS 1.14
+        return str(faiss.get_compile_options()).strip()

@@ -10,10 +10,10 @@ import pyarrow as pa
 from embedsearch.artifact import Layout, write_lock, write_manifest
 from embedsearch.config import Recipe
 from embedsearch.errors import SourceError
-from embedsearch.index import choose_index
+from embedsearch.index import IndexRequest, choose_index
 from embedsearch.pipeline.chunks import input_column, store_schema
 from embedsearch.pipeline.columns import fitted_columns
-from embedsearch.pipeline.commit import commit_generation
+from embedsearch.pipeline.commit import asked_for, commit_generation
 from embedsearch.pipeline.encode import Encoder
 from embedsearch.pipeline.extract import shards
 from embedsearch.pipeline.skips import SkipLog, nothing_to_index
@@ -58,7 +58,7 @@ def run_build(
     recipe: Recipe,
     encoder: Encoder | None,
     *,
-    index: str,
+    index: IndexRequest,
     restart: bool,
     progress: Progress,
 ) -> BuildReport:
@@ -67,12 +67,13 @@ def run_build(
     recipe: fully resolved. encoder: of that recipe, None for a matrix. Raises EmbedSearchError of all
     kinds; whatever was committed before stays as it was.
     """
-    choose_index(index, 0, 1)  # a wrong name is told before hours of work
     layout = Layout(root)
     require_ours(layout)
     root.mkdir(parents=True, exist_ok=True)
     with write_lock(root):
         state = open_state(layout, recipe, source, restart=restart)
+        if state.updates and state.manifest is not None and index == IndexRequest():
+            index = asked_for(state.manifest.index)  # what was promised once goes on being kept
         with SkipLog(layout.skipped_partial, before=layout.skipped if state.updates else None) as skips:
             report = _extract(layout, state, source, encoder, skips, progress)
             if _is_up_to_date(layout, state, report, index):
@@ -143,16 +144,17 @@ def _writer(layout: Layout, state: BuildState, source: ItemSource | ArraySource)
     return writer
 
 
-def _is_up_to_date(layout: Layout, state: BuildState, report: BuildReport, index: str) -> bool:
+def _is_up_to_date(layout: Layout, state: BuildState, report: BuildReport, index: IndexRequest) -> bool:
     manifest = state.manifest
     if manifest is None or state.resumed or report.n_new or report.n_removed:
         return False
-    wanted = manifest.index.family if index == "auto" else choose_index(index, manifest.n_items, manifest.dim).family
-    return (
-        wanted == manifest.index.family
-        and not state.items_are_fresh
-        and latest_version(layout.items) == state.base_version
-    )
+    if index == IndexRequest():
+        as_asked = True
+    elif manifest.index.request:
+        as_asked = IndexRequest.from_dict(manifest.index.request) == index
+    else:
+        as_asked = choose_index(index, manifest.n_items, manifest.dim).family == manifest.index.family
+    return as_asked and not state.items_are_fresh and latest_version(layout.items) == state.base_version
 
 
 def _refresh(layout: Layout, state: BuildState, report: BuildReport, skips: SkipLog) -> BuildReport:

@@ -16,11 +16,13 @@ from embedsearch.artifact import (
     write_manifest,
 )
 from embedsearch.errors import EmbedSearchError
-from embedsearch.index import Choice, VectorIndex, choose_index
+from embedsearch.index import IndexRequest, VectorIndex, choose_index
+from embedsearch.index.choose import ASKED_FOR
+from embedsearch.index.threads import n_threads, simd_level
 from embedsearch.pipeline.chunks import long_texts_condition, store_schema
 from embedsearch.pipeline.encode import Encoder
 from embedsearch.pipeline.fit import fit_on_store
-from embedsearch.pipeline.indexing import build_index
+from embedsearch.pipeline.indexing import Built, build_index
 from embedsearch.pipeline.positions import write_positions
 from embedsearch.pipeline.skips import SkipLog
 from embedsearch.pipeline.state import BuildState, tidy
@@ -48,7 +50,7 @@ def commit_generation(
     state: BuildState,
     source: ItemSource | ArraySource,
     encoder: Encoder | None,
-    index: str,
+    request: IndexRequest,
     skips: SkipLog,
     progress: Progress,
 ) -> Manifest:
@@ -61,8 +63,7 @@ def commit_generation(
     writer.compact()
     progress.advance(1)
     store = writer.open()
-    choice = choose_index(index, len(store), store.dim)
-    entry, written = make_index(layout, state.generation, store, state.recipe.metric, choice, progress)
+    entry, written = make_index(layout, state.generation, store, state.recipe.metric, request, progress)
     committed = [*tracked_files(layout.items, store.version), *written]
     if postprocess is not None:
         committed.append(postprocess)
@@ -94,10 +95,14 @@ def commit_generation(
 
 
 def make_index(
-    layout: Layout, generation: int, store: ItemStore, metric: Metric, choice: Choice, progress: Progress
+    layout: Layout, generation: int, store: ItemStore, metric: Metric, request: IndexRequest, progress: Progress
 ) -> tuple[IndexEntry, list[Path]]:
-    """An index over all rows of a compact store, saved as that of a generation; its files have yet to be flushed."""
-    built = build_index(store, metric, choice, progress)
+    """An index over all rows of a compact store, saved as that of a generation; its files have yet to be flushed.
+
+    Raises PromiseError when it cannot do what `request` asks.
+    """
+    choice = choose_index(request, len(store), store.dim)
+    built = build_index(store, metric, choice, request, progress)
     path = layout.index(generation, built.index.suffix)
     written = _save(built.index, path)
     rows = layout.rows(generation)
@@ -107,13 +112,23 @@ def make_index(
         family=choice.family,
         reason=choice.reason,
         build=dict(choice.build),
-        search=dict(choice.search),
+        search=dict(choice.search if built.tuned is None else built.tuned.search),
         bytes_per_vector=round(built.index.bytes_per_vector, 1),
-        recall_at_10=built.recall_at_10,
+        recall_at_10=_recall(built),
         rows=rows.name,
         store_version=store.version,
+        request=request.to_dict(),
+        tuned=None if built.tuned is None else built.tuned.to_dict(),
+        threads=n_threads(),
+        simd=simd_level(),
     )
     return entry, [*written, rows]
+
+
+def _recall(built: Built) -> float | None:
+    if built.tuned is not None:
+        return built.tuned.measured.recall
+    return 1.0 if built.index.exact else None
 
 
 def _project(layout: Layout, state: BuildState, source: ItemSource | ArraySource, progress: Progress) -> Path | None:
@@ -157,3 +172,10 @@ def library_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def asked_for(entry: IndexEntry) -> IndexRequest:
+    """What the user wanted of an index when it was built."""
+    if entry.request:
+        return IndexRequest.from_dict(entry.request)
+    return IndexRequest(entry.family if entry.reason == ASKED_FOR else "auto")  # before requests were recorded

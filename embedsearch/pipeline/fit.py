@@ -26,11 +26,14 @@ def fit_on_store(store: ItemStore, recipe: Recipe) -> Projection:
         raise UsageError(f"{_asked(recipe)}: {error}; what was extracted is kept") from error
 
 
-def sample_rows(n: int) -> NDArray[np.int64]:
-    """At most SAMPLE_ROWS of n rows, drawn with SEED, ascending."""
-    if n <= SAMPLE_ROWS:
-        return np.arange(n, dtype=np.int64)
-    return np.sort(np.random.default_rng(SEED).choice(n, SAMPLE_ROWS, replace=False))
+def sample_rows(n: int, without: NDArray[np.int64] | None = None, most: int = SAMPLE_ROWS) -> NDArray[np.int64]:
+    """At most `most` of n rows, drawn with SEED, ascending; none of `without`."""
+    rows = np.arange(n, dtype=np.int64)
+    if without is not None and len(without):
+        rows = np.delete(rows, without)
+    if len(rows) <= most:
+        return rows
+    return np.sort(np.random.default_rng(SEED).choice(rows, most, replace=False))
 
 
 def check_width(recipe: Recipe, width: int) -> None:

@@ -14,7 +14,7 @@ _MORE = 4  # chunks looked at for each text that is asked for, at first
 
 
 def best_of_each_text(
-    searcher: Searcher, x: Matrix, k: int, where: str | None, own: Rows | None = None
+    searcher: Searcher, x: Matrix, k: int, where: str | None, own: Rows | None = None, recall: float | None = None
 ) -> list[tuple[Rows, Scores]]:
     """Rows and scores of the best chunks of the k best texts, for each query; no two of one text.
 
@@ -25,7 +25,7 @@ def best_of_each_text(
     answers: list[tuple[Rows, Scores] | None] = [None] * len(x)
     n_chunks = k * _MORE
     while waiting := [query for query, answer in enumerate(answers) if answer is None]:
-        rows, scores = searcher.search(x[waiting], n_chunks, where)
+        rows, scores = searcher.search(x[waiting], n_chunks, where, recall)
         for query, found, score in zip(waiting, rows, scores, strict=True):
             there = found >= 0
             found, score = found[there], score[there]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -13,12 +13,18 @@ from numpy.typing import NDArray
 from embedsearch.artifact import Layout, Manifest, read_manifest, verify_files
 from embedsearch.errors import DamagedIndexError, UsageError, unknown
 from embedsearch.index import LiveIndex, VectorIndex
+from embedsearch.index.choose import require_recall
+from embedsearch.index.flat import FlatIndex
 from embedsearch.pipeline.advice import Drift, judged
 from embedsearch.pipeline.positions import current_index
+from embedsearch.pipeline.tuning import at_recall
 from embedsearch.registry import INDEXES
 from embedsearch.store import ItemStore
 from embedsearch.types import Hits, Metric
 from embedsearch.vectors import Matrix, l2_normalize, require_finite
+
+# where a condition leaves at most so many rows, they are compared one by one with what is stored
+EXACT_ROWS = 1000
 
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float32]
@@ -76,12 +82,13 @@ class Searcher:
         n_tail, n_dead = (self.index.n_tail, self.index.n_dead) if isinstance(self.index, LiveIndex) else (0, 0)
         return judged(self.store, n_tail, n_dead, exact=self.main.exact)
 
-    def search(self, x: Matrix, k: int, where: str | None = None) -> tuple[Rows, Scores]:
+    def search(self, x: Matrix, k: int, where: str | None = None, recall: float | None = None) -> tuple[Rows, Scores]:
         """Rows int64 and scores float32 of the k best, both N x min(k, number of items), best first.
 
         x: float32 N x D, as `vectors.as_matrix` gives it. where: an SQL condition that answers must
-        meet; k shrinks to the number that do. A row is -1, with a NaN score, where an approximate index
-        found fewer. Raises UsageError for k < 1, NaN or infinity, or a condition that is not understood.
+        meet; k shrinks to the number that do. recall: recall@10 that this search has to reach, in place of what the
+        index was built for. A row is -1, with a NaN score, where an approximate index found fewer. Raises UsageError
+        for k < 1, NaN or infinity, a condition that is not understood, or a recall that was not measured.
         """
         if k < 1:
             raise UsageError(f"k is {k}; it must be at least 1")
@@ -92,10 +99,40 @@ class Searcher:
             return np.empty((len(x), k), np.int64), np.empty((len(x), k), np.float32)
         if self.manifest.recipe.metric is Metric.COSINE:
             x = l2_normalize(x)
-        scores, rows = self.index.search(x, k, self.manifest.index.search, allowed)
+        params = self._effort(recall)
+        if allowed is not None and not self.main.exact and int(allowed.sum()) <= EXACT_ROWS:
+            scores, rows = self._exactly(x, k, allowed)
+        else:
+            scores, rows = self.index.search(x, k, params, allowed)
         if rows.min() < 0:
             scores[rows < 0] = np.nan
         return rows, scores
+
+    def _effort(self, recall: float | None) -> Mapping[str, int]:
+        entry = self.manifest.index
+        if recall is None or self.main.exact:
+            require_recall(recall)
+            return entry.search
+        curve = [] if entry.tuned is None else entry.tuned["curve"]
+        found = at_recall(curve, require_recall(recall))
+        if found is None:
+            most = max((point["recall"] for point in curve), default=None)
+            told = "was not measured" if most is None else f"was measured to reach at most {most:.4f}"
+            raise UsageError(
+                f"recall {recall:g} cannot be promised: {self.root} {told}; ask for less, or build it with "
+                f"--recall {recall:g} or --index flat"
+            )
+        return found
+
+    def _exactly(self, x: Matrix, k: int, allowed: NDArray[np.bool_]) -> tuple[Scores, Rows]:
+        """Brute force over the vectors of few rows, as they are stored."""
+        among = np.flatnonzero(allowed)
+        flat = FlatIndex.create(self.store.dim, self.manifest.recipe.metric, {})
+        vectors = self.store.vectors_at(among)
+        flat.train(vectors)
+        flat.add(vectors)
+        scores, found = flat.search(x, k, {})
+        return scores, among[found]
 
     def _allowed(self, where: str) -> NDArray[np.bool_]:
         allowed = np.zeros(len(self.store), np.bool_)
@@ -106,13 +143,13 @@ class Searcher:
         self,
         rows: Rows,
         scores: Scores,
-        k: int,
+        k: int | None,
         where: str | None = None,
         min_score: float | None = None,
         what: str = "items",
     ) -> Hits:
         """The answer to one query: hits with metadata, and a note where fewer than k came back; `what` is
-        counted in it."""
+        counted in it. k: None where all were asked for."""
         found = rows >= 0
         n_found = int(found.sum())
         if min_score is not None:
@@ -120,9 +157,15 @@ class Searcher:
                 raise UsageError("min_score needs a metric whose scores grow with likeness; an l2 score is a distance")
             found &= scores >= min_score
         hits = Hits(self.store.hits(rows[found], scores[found]))
-        if len(hits) < n_found:
+        if k is None:
+            if min_score is not None and not len(hits) and n_found:
+                hits.note = f"no item scores {min_score} or more; the best scores {scores[0]:.4f}"
+            k = len(hits)
+        elif len(hits) < n_found:
             hits.note = f"{len(hits)} of the {n_found} best score at least {min_score}"
-        elif n_found < len(rows):
+        if hits.note is not None:
+            return hits
+        if n_found < len(rows):
             hits.note = f"the index found {n_found} of the {len(rows)} {what} that are there to be found"
         elif len(self.store) == 0:
             hits.note = "the index is empty"

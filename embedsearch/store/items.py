@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from embedsearch.errors import DamagedIndexError, UsageError
+from embedsearch.store.condition import enclosed
 from embedsearch.types import STORE_COLUMNS, Hit
 from embedsearch.vectors import Matrix
 
@@ -130,9 +131,8 @@ class ItemStore:
 
     def missing(self, column: str, values: Sequence[str]) -> list[str]:
         """Those of `values` that no row has in `column`, each once."""
-        asked = pa.array(list(dict.fromkeys(values)), pa.large_string())
-        there = pc.is_in(asked, value_set=self.strings(column))
-        return [str(value) for value in asked.filter(pc.invert(there)).to_pylist()]
+        there = set(self.strings(column).take(pa.array(self.rows_with(column, values))).to_pylist())
+        return [value for value in dict.fromkeys(values) if value not in there]
 
     def codes_of(self, column: str) -> NDArray[np.int64]:
         """A number for each row, the same where the column holds the same; kept once it was read."""
@@ -184,8 +184,9 @@ class ItemStore:
 
         Raises UsageError when it does not parse, or names a column that is not there.
         """
+        condition = enclosed(where)
         try:
-            table = self._dataset.to_table(columns=["_rowoffset"], filter=where)
+            table = self._dataset.to_table(columns=["_rowoffset"], filter=condition)
         except (ValueError, OSError) as error:
             columns = ", ".join(["id", *self.metadata_columns])
             reason = _first_line(error).removeprefix("Invalid user input: ").partition(" Valid fields are")[0]

@@ -11,13 +11,13 @@ Links = NDArray[np.int32]
 
 
 class Graph(NamedTuple):
-    """The nodes. heads: uint8, `width` a node. residuals: int8, `dim` a node. scales, norms: float32, one a node
-    (see codes.py for these). step: float32. euclidean: scores are squared distances, else inner products. links:
-    int32, `degree` a node, -1 behind its last."""
+    """The nodes. heads: uint8, `width` a node. residuals: int8 or int16, `dim` a node. scales, norms: float32, one a
+    node (see codes.py for these). step: float32. euclidean: scores are squared distances, else inner products.
+    links: int32, `degree` a node, -1 behind its last."""
 
     heads: NDArray[np.uint8]
     width: int
-    residuals: NDArray[np.int8]
+    residuals: NDArray[np.int8 | np.int16]
     dim: int
     scales: NDArray[np.float32]
     norms: NDArray[np.float32]

@@ -10,7 +10,7 @@ from embedsearch.index.graph import walk
 from embedsearch.index.graph.arrays import Queries
 from embedsearch.index.graph.nodes import Nodes
 from embedsearch.index.graph.regions import N_ENTRIES
-from embedsearch.index.graph.threads import in_slices
+from embedsearch.index.threads import in_slices
 from embedsearch.vectors import Matrix
 
 # a beam is kept sorted, so beyond this size all nodes are scored instead

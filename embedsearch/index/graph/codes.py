@@ -3,8 +3,8 @@
     x  ≈  mean  +  step * (head - 128) @ axes  +  scale * residual
 
 axes: the leading principal axes (float32 n_axes x D). head: uint8, `n_axes` a vector, padded to a multiple of
-LANES: the walk compares these only. residual: int8, D a vector, with a float32 scale for each: what the head
-leaves of x. On text embeddings of 384 dimensions the two find .999 of the true ten, in 37 % of the bytes.
+LANES: the walk compares these only. residual: int8 or int16, D a vector, with a float32 scale for each: what the
+head leaves of x. On text embeddings of 384 dimensions the two find .999 of the true ten, in 37 % of the bytes.
 """
 
 from __future__ import annotations
@@ -65,15 +65,18 @@ class Codec:
         """Bytes of a residual."""
         return int(self.axes.shape[1])
 
-    def encode(self, x: Matrix) -> tuple[NDArray[np.uint8], NDArray[np.int8], NDArray[np.float32], NDArray[np.float32]]:
+    def encode(
+        self, x: Matrix, residual_bytes: int
+    ) -> tuple[NDArray[np.uint8], NDArray[Any], NDArray[np.float32], NDArray[np.float32]]:
         """Heads n x width, residuals n x D, their scales n, and squared lengths n of the decoded rows less mean."""
+        dtype, most = (np.int8, 127) if residual_bytes == 1 else (np.int16, 32767)
         rows: Matrix = _lifted(x, self.radius, self.metric) - self.mean
         place: Matrix = rows @ self.axes.T
         heads = self._heads(place)
         decoded: Any = (heads[:, : len(self.axes)].astype(np.float32) - 128) * np.float32(self.step) @ self.axes
         left = rows - decoded
-        scales: NDArray[np.float32] = np.maximum(np.abs(left).max(axis=1), np.float32(1e-30)) / np.float32(127)
-        residuals = np.rint(left / scales[:, None]).astype(np.int8)
+        scales: NDArray[np.float32] = np.maximum(np.abs(left).max(axis=1), np.float32(1e-30)) / np.float32(most)
+        residuals = np.rint(left / scales[:, None]).astype(dtype)
         decoded += residuals * scales[:, None]
         norms: Any = np.einsum("nd,nd->n", decoded, decoded)
         return heads, residuals, scales, norms

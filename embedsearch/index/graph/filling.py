@@ -12,7 +12,7 @@ from embedsearch.index.graph.arrays import aligned
 from embedsearch.index.graph.codes import Codec
 from embedsearch.index.graph.linking import link
 from embedsearch.index.graph.nodes import Nodes
-from embedsearch.index.graph.regions import N_COORDINATES, N_ENTRIES, Regions
+from embedsearch.index.graph.regions import N_BUILD_ENTRIES, N_COORDINATES, Regions
 from embedsearch.vectors import Matrix
 
 _PARTS = ("heads", "residuals", "scales", "norms")
@@ -21,14 +21,15 @@ _PARTS = ("heads", "residuals", "scales", "norms")
 class Filling:
     """Codes of the rows added so far; `finish` makes nodes of them."""
 
-    def __init__(self, codec: Codec, regions: Regions) -> None:
+    def __init__(self, codec: Codec, regions: Regions, residual_bytes: int) -> None:
         self.codec = codec
+        self.residual_bytes = residual_bytes
         self.regions = regions
         self.n = 0
         self._blocks: dict[str, list[NDArray[Any]]] = {name: [] for name in (*_PARTS, "region", "distance")}
 
     def add(self, x: Matrix) -> None:
-        parts: tuple[NDArray[Any], ...] = self.codec.encode(x)
+        parts: tuple[NDArray[Any], ...] = self.codec.encode(x, self.residual_bytes)
         for name, part in zip(_PARTS, parts, strict=True):
             self._blocks[name].append(part)
         distance, region = self.regions.nearest(self.codec.leading(x, N_COORDINATES), 1)
@@ -44,7 +45,7 @@ class Filling:
         # the node nearest to a centre is where its region is entered; of a region without nodes, the next one's
         doors = np.searchsorted(region, np.arange(len(self.regions))).clip(max=max(self.n - 1, 0)).astype(np.int32)
         heads, residuals, scales, norms = (self._ordered(name, rows) for name in _PARTS)
-        _, near = self.regions.nearest(self.regions.centres, N_ENTRIES)
+        _, near = self.regions.nearest(self.regions.centres, N_BUILD_ENTRIES)
         links = aligned((self.n, degree), np.int32)
         nodes = Nodes(self.codec, self.regions, rows, heads, residuals, scales, norms, links, doors)
         link(nodes.graph, doors[near][region], beam, alpha, report)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsearch.index.base import Rows, Scores, SearchParams, VectorIndex
-from embedsearch.index.graph.codes import Codec
+from embedsearch.index.graph.codes import LANES, MOST_AXES, Codec
 from embedsearch.index.graph.nodes import Nodes
 from embedsearch.index.graph.regions import N_COORDINATES, Regions, n_regions
 from embedsearch.types import Metric
@@ -23,15 +23,17 @@ DEGREE = 48
 EF_CONSTRUCTION = 100
 ALPHA_PERCENT = 120
 EF_SEARCH = 64
+# residuals of one byte find about .998 of the true ten, so a higher promise takes two
+ONE_BYTE_MAX_RECALL = 0.99
 _EFFORTS = (10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640, 896, 1280)
 
 
 class GraphIndex(VectorIndex):
     """A navigable graph over two-part codes (see codes.py, linking.py, walk.py).
 
-    Build parameters: degree (links a node at most), ef_construction (beam of the walks that find them),
-    alpha_percent (see insert.py). Search parameter: ef_search, the beam. Scores come from decoded vectors: under
-    cosine they are off by about 1e-4.
+    Build parameters: n (vectors to come), degree (links a node at most), ef_construction (beam of the walks that
+    find them), alpha_percent (see insert.py), residual_bytes (a dimension, 1 or 2). Search parameter: ef_search, the
+    beam. Scores come from decoded vectors: under cosine they are off by about 1e-4.
     """
 
     family: ClassVar[str] = "graph"
@@ -44,6 +46,25 @@ class GraphIndex(VectorIndex):
         self._build = build
         self._filling: Filling | None = None
         self._nodes = nodes
+
+    @classmethod
+    def plan(cls, n: int, dim: int, recall: float) -> dict[str, Any]:
+        return {
+            "n": n,
+            "degree": DEGREE,
+            "ef_construction": EF_CONSTRUCTION,
+            "alpha_percent": ALPHA_PERCENT,
+            "residual_bytes": 1 if recall <= ONE_BYTE_MAX_RECALL else 2,
+        }
+
+    @classmethod
+    def usual_search(cls) -> dict[str, int]:
+        return {"ef_search": EF_SEARCH}
+
+    @classmethod
+    def planned_bytes(cls, n: int, dim: int, build: Mapping[str, Any]) -> float:
+        head = min(-(-dim // LANES) * LANES, MOST_AXES)
+        return n * (head + int(build["residual_bytes"]) * dim + 4.0 * int(build["degree"]) + 12)
 
     @classmethod
     def create(cls, dim: int, metric: Metric, params: Mapping[str, Any]) -> Self:
@@ -69,7 +90,7 @@ class GraphIndex(VectorIndex):
             xt = xt if len(xt) else np.zeros((1, self._dim), np.float32)
             codec = Codec.fit(xt, self.metric)
             regions = Regions.fit(codec.leading(xt, N_COORDINATES), n_regions(self._build.get("n", len(xt))))
-            self._filling = Filling(codec, regions)
+            self._filling = Filling(codec, regions, int(self._build.get("residual_bytes", 1)))
 
     def add(self, xb: Matrix) -> None:
         assert self._filling is not None

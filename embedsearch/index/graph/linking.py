@@ -8,7 +8,7 @@ import numpy as np
 
 from embedsearch.index.graph import insert
 from embedsearch.index.graph.arrays import Graph, Links
-from embedsearch.index.graph.threads import in_slices
+from embedsearch.index.threads import in_slices
 
 # no batch is a larger share of all nodes: those of one batch do not see each other
 _BATCH_SHARE = 0.02

@@ -24,7 +24,7 @@ _ALIGNED = ("heads", "residuals", "links")
 class Nodes:
     """n nodes, in an order in which like ones lie side by side.
 
-    rows: int32 n, the row each node stands for. heads: uint8 n x width. residuals: int8 n x D. scales, norms:
+    rows: int32 n, the row each node stands for. heads: uint8 n x width. residuals: int8 or int16 n x D. scales, norms:
     float32 n (see codes.py). links: int32 n x degree. doors: int32, the node at which each region is entered.
     """
 
@@ -32,7 +32,7 @@ class Nodes:
     regions: Regions
     rows: NDArray[np.int32]
     heads: NDArray[np.uint8]
-    residuals: NDArray[np.int8]
+    residuals: NDArray[np.int8 | np.int16]
     scales: NDArray[np.float32]
     norms: NDArray[np.float32]
     links: Links

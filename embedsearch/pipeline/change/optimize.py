@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from embedsearch.artifact import (
-    IndexEntry,
     Manifest,
     StoreEntry,
     fsync_path,
@@ -17,15 +16,12 @@ from embedsearch.artifact import (
 )
 from embedsearch.artifact.adding import discard_unfit_adds
 from embedsearch.artifact.manifest import FORMAT_VERSION
-from embedsearch.index import choose_index
 from embedsearch.pipeline.change.opening import Change, changing
-from embedsearch.pipeline.commit import library_versions, make_index
+from embedsearch.pipeline.commit import asked_for, library_versions, make_index
 from embedsearch.pipeline.positions import drift
 from embedsearch.pipeline.state import tidy
 from embedsearch.store.writer import tracked_files
 from embedsearch.types import Progress
-
-ASKED_FOR = "asked for"  # what `choose_index` gives as its reason where nothing was chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +74,8 @@ def _folded(change: Change, progress: Progress) -> Manifest:
     writer.compact()
     progress.advance(1)
     store = writer.open()
-    choice = choose_index(asked_for(before.index), len(store), store.dim)
-    entry, written = make_index(layout, generation, store, before.recipe.metric, choice, progress)
+    request = asked_for(before.index)
+    entry, written = make_index(layout, generation, store, before.recipe.metric, request, progress)
     new = [*tracked_files(layout.items, store.version), *written]
     for path in [*new, *{path.parent for path in new}]:
         fsync_path(path)
@@ -97,8 +93,3 @@ def _folded(change: Change, progress: Progress) -> Manifest:
     )
     write_manifest(layout, manifest)
     return manifest
-
-
-def asked_for(entry: IndexEntry) -> str:
-    """What the user wanted when the index was built: a family, or "auto"."""
-    return entry.family if entry.reason == ASKED_FOR else "auto"

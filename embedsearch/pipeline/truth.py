@@ -1,0 +1,65 @@
+"""Queries of a store's own, and what exact search answers to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedsearch.index.flat import FlatIndex
+from embedsearch.store import ItemStore
+from embedsearch.types import Metric, Progress
+from embedsearch.vectors import Matrix
+
+N_QUERIES = 2000
+_BLOCK_VALUES = 2**22
+_SEED = 1
+
+Rows = NDArray[np.int64]
+
+
+def query_rows(n: int) -> Rows:
+    """Rows that are queries: at most N_QUERIES, and at most a fifth of n, drawn with a seed, in no order."""
+    return np.random.default_rng(_SEED).choice(n, min(N_QUERIES, -(-n // 5)), replace=False).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """own: int64 n, the row each query is. xq: float32 n x D. rows, scores: its best m others, exact, n x m."""
+
+    own: Rows
+    xq: Matrix
+    rows: Rows
+    scores: NDArray[np.float32]
+
+    def part(self, first: int, last: int) -> Truth:
+        cut = slice(first, last)
+        return Truth(self.own[cut], self.xq[cut], self.rows[cut], self.scores[cut])
+
+    def __len__(self) -> int:
+        return len(self.own)
+
+
+def exact_truth(store: ItemStore, own: Rows, depth: int, metric: Metric, progress: Progress) -> Truth:
+    """The best `depth` (at most all) others of each of the rows `own`, a block of the store at a time."""
+    xq = store.vectors_at(own)
+    depth = min(depth, len(store) - 1)
+    scores = np.empty((len(own), 0), np.float32)
+    rows = np.empty((len(own), 0), np.int64)
+    start = 0
+    progress.stage("exact answers to measure by", len(store))
+    for block in store.vector_blocks(max(_BLOCK_VALUES // store.dim, 256)):
+        part = FlatIndex.create(store.dim, metric, {})
+        part.train(block)
+        part.add(block)
+        k = min(depth, len(block) - 1) + 1  # the own row may be among them
+        found_scores, found = part.search(xq, k, {})
+        found += start
+        found_scores[found == own[:, None]] = -np.inf if metric.higher_is_better else np.inf
+        scores, rows = np.concatenate([scores, found_scores], axis=1), np.concatenate([rows, found], axis=1)
+        best = np.argsort(-scores if metric.higher_is_better else scores, axis=1, kind="stable")[:, :depth]
+        scores, rows = np.take_along_axis(scores, best, axis=1), np.take_along_axis(rows, best, axis=1)
+        start += len(block)
+        progress.advance(len(block))
+    return Truth(own, xq, rows, scores)
