@@ -100,6 +100,44 @@ def test_every_way_to_ask(cli, text_index, tmp_path):
     assert "no item meets the condition" in cli("query", text_index, "x", "--where", "price > 99")[1]
 
 
+def test_add_delete_optimize(cli, tmp_path):
+    (tmp_path / "faq.csv").write_text("id,text,price\na,my card is lost,1\nb,what does it cost?,2\n")
+    assert cli("build", "faq.csv")[0] == 0
+    index = "indexes/faq"
+    (tmp_path / "more.csv").write_text("id,text,price\nb,what does it cost?,5\nc,the machine kept my card,3\nd,,4\n")
+    code, out, err = cli("add", index, "more.csv", "--strict")
+    assert (code, err) == (3, "") and out.splitlines() == [
+        "indexes/faq holds 3 items (1 added, 1 brought up to date, with the same content)",
+        "1 input was left out, listed in indexes/faq/skipped.jsonl:",
+        "  1 x empty text",
+    ]
+    assert "5" in cli("query", index, "what does it cost?", "-k", 1)[1]
+    data = json.loads(cli("add", index, "more.csv", "--json")[1])
+    assert data == {
+        "path": index, "resumed": False, "up_to_date": True, "n_items": 3, "n_new": 0, "n_replaced": 0,
+        "n_refreshed": 0, "n_known": 2, "n_skipped": 1, "reasons": {"empty text": 1}, "advice": None,
+    }  # fmt: skip
+    out = cli("add", index, "more.csv")[1]
+    assert out.startswith("indexes/faq holds all of it already: 3 items\n1 input was left out")
+    assert cli("info", index)[1].splitlines()[-4].split(maxsplit=1) == [
+        "changed", "1 items are searched exactly beside the index, 0 places in it are dead",
+    ]  # fmt: skip
+    code, out, err = cli("delete", index, "a", "zz")
+    assert (code, out) == (2, "") and "id 'zz' is not known" in err and "nothing was deleted" in err
+    assert cli("delete", index, "-", stdin="a\n")[1] == "1 item deleted, indexes/faq holds 2\n"
+    assert json.loads(cli("delete", index, "--where", "price > 4", "--json")[1]) == {
+        "path": index, "n_deleted": 1, "n_items": 1, "advice": None,
+    }  # fmt: skip
+    assert cli("delete", index)[0] == 2 and cli("delete", index, "--where", "nope = 1")[0] == 2
+    out = cli("optimize", index)[1].splitlines()
+    assert out[0].startswith("indexes/faq holds 1 items in a fresh index: flat (")
+    assert out[1] == "1 items folded in, 2 dead places dropped"
+    assert "nothing to fold in" in cli("optimize", index)[1]
+    assert json.loads(cli("optimize", index, "--json")[1])["up_to_date"]
+    for command in (["add", "nowhere", "more.csv"], ["delete", "nowhere", "a"], ["optimize", "nowhere"]):
+        assert cli(*command)[0] == 1 and not (tmp_path / "nowhere").exists()
+
+
 @pytest.mark.parametrize("name", ["out.png", "out.jpg"])
 def test_a_sheet_shows_queries_and_hits(cli, photo_index, text_index, emoji, name, tmp_path):
     code, _, err = cli(
@@ -163,6 +201,12 @@ WRONG = [
     (["query", "{index}", "x", "--format", "xml"], 2, "table, json, jsonl"),
     (["query", "{index}", "x", "--where", "nope = 1"], 2, "columns: id, text, price"),
     (["info", "."], 1, "is not an index"),
+    (["add", "{index}"], 2, "Missing argument"),
+    (["add", "{index}", "nothing.csv"], 1, "nothing.csv does not exist"),
+    (["add", "{index}", "t.csv", "--id-column", "sku"], 2, "no column 'sku'"),
+    (["add", "{index}", "t.csv", "--backbone", "module:x.py:make"], 2, "which is found by its name"),
+    (["delete", "{index}", "zzz"], 2, "id 'zzz' is not known"),
+    (["delete", "{index}"], 2, "nothing is asked to be deleted"),
     (["layers", "vgg61"], 2, "did you mean"),
     (["embed", "minilm", " "], 1, "empty text"),
     (["embed", "vgg16", "nothing.png", "--weights", "packaged"], 1, "nothing.png): the file does not exist"),

@@ -40,7 +40,8 @@ def test_answers_are_those_of_brute_force(family, metric, n_dead, n_tail, cluste
             truth = oracle.scores_of(xq, current, metric)
             here = rows >= 0
             told = np.take_along_axis(truth, np.maximum(rows, 0), axis=1)
-            np.testing.assert_allclose(scores[here], told[here], rtol=1e-3, atol=1e-2)
+            # some families rank by float16 at the end
+            np.testing.assert_allclose(scores[here], told[here], atol=1e-3 * np.abs(truth).max())
             assert here.mean() > 0.95 and all(len(set(r[h])) == h.sum() for r, h in zip(rows, here, strict=True))
 
 

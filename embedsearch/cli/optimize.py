@@ -36,7 +36,6 @@ def optimize(index: options.IndexFolder, as_json: options.ReportAsJson = False) 
     elif report.up_to_date:
         print(f"{index} has nothing to fold in: nothing was added or deleted since its index was built")
     else:
-        pieces = "1 piece" if report.n_pieces == 1 else f"{report.n_pieces:,} pieces"
         print(f"{index} holds {report.n_items:,} items in a fresh index: {report.family} ({report.reason})")
-        dropped = f"{report.n_dropped:,} dead places dropped"
-        print(f"{report.n_folded:,} items folded in, {dropped}, {pieces} of the store made one")
+        pieces = f", {report.n_pieces:,} pieces of the store made one" if report.n_pieces > 1 else ""
+        print(f"{report.n_folded:,} items folded in, {report.n_dropped:,} dead places dropped{pieces}")

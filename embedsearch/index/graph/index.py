@@ -99,6 +99,8 @@ class GraphIndex(VectorIndex):
 
     def complete(self, report: Callable[[int], None]) -> None:
         assert self._filling is not None
+        if self._filling.n == 0:
+            self._filling.add(np.empty((0, self._dim), np.float32))  # an emptied index is one all the same
         degree = int(self._build.get("degree", DEGREE))
         beam = int(self._build.get("ef_construction", EF_CONSTRUCTION))
         alpha = float(self._build.get("alpha_percent", ALPHA_PERCENT)) / 100
