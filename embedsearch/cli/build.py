@@ -12,7 +12,7 @@ import typer
 from embedsearch.cli import options
 from embedsearch.cli.app import app
 from embedsearch.cli.progress import open_progress
-from embedsearch.cli.told import left_out
+from embedsearch.cli.told import how_it_finds, left_out
 
 _LONG = {
     "windows": "texts are longer than the network reads at once: they were read in windows and pooled over all of them",
@@ -159,6 +159,7 @@ def build(
             "n_truncated",
             "up_to_date",
             "reasons",
+            "index",
         )
         print(json.dumps({"path": str(target), **{name: getattr(report, name) for name in fields}}, ensure_ascii=False))
     else:
@@ -184,6 +185,8 @@ def _told(report: object, target: Path) -> list[str]:
         lines = [f"{target} holds {report.n_items:,} items ({', '.join(about)})"]
     if report.encoder and report.n_new:
         lines.append(f"encoded by {report.encoder}")
+    if report.index and not report.up_to_date:
+        lines += [f"{label:<9} {line}" for label, line in how_it_finds(report.index)]
     if report.n_truncated:
         lines.append(f"{report.n_truncated:,} {_LONG[report.long_texts]}")
     lines += left_out(target, report.n_skipped, report.reasons)

@@ -9,6 +9,7 @@ import typer
 
 from embedsearch.cli import options
 from embedsearch.cli.app import app
+from embedsearch.cli.told import how_it_finds
 
 _LONG = {
     "windows": "pooled over all their windows",
@@ -44,12 +45,6 @@ def info(
 
 def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
     recipe, index = about["recipe"], about["index"]
-    recall = index["recall_at_10"]
-    told = (
-        "not measured"
-        if recall is None
-        else f"{recall:.4f}" + (" (exact)" if index["family"] == "flat" else " measured")
-    )
     lines = [
         ("index", f"{about['path']}, generation {about['generation']} of {about['created']}"),
         ("items", f"{about['n_items']:,} from {about['source']}"),
@@ -69,12 +64,8 @@ def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
     if recipe["pca"] or recipe["whiten"]:
         lines.append(("projection", f"PCA to {recipe['pca']}" if recipe["pca"] else f"whitened to {recipe['whiten']}"))
     lines += [
-        ("structure", f"{index['family']} ({index['reason']})"),
-        ("recall@10", told),
-        (
-            "size",
-            f"{_bytes(about['disk_bytes'])} on disk, index {index['bytes_per_vector']:g} bytes a vector",
-        ),
+        *how_it_finds(index),
+        ("size", f"{_bytes(about['disk_bytes'])} on disk"),
         ("changed", _drift(about["drift"])),
         ("metadata", ", ".join(f"{name} ({kind})" for name, kind in about["metadata_columns"].items()) or "none"),
     ]

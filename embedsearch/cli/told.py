@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 _MOST = 5  # reasons that are shown
 
@@ -22,3 +23,37 @@ def left_out(index: Path, n_skipped: int, reasons: Mapping[str, int]) -> list[st
 def advised(index: Path, advice: str | None) -> list[str]:
     """Why it is worth while to fold changes into the index."""
     return [] if advice is None else [f"worth while now: embedsearch optimize {index} ({advice})"]
+
+
+def how_it_finds(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What an index is and was measured to do, as labels and lines. entry: IndexEntry as a mapping."""
+    request, tuned, family = entry["request"], entry["tuned"], entry["family"]
+    name = entry["build"].get("factory", family)
+    lines = [("structure", f"{name} ({entry['reason']}), {entry['bytes_per_vector']:g} bytes a vector in memory")]
+    promised = f", {request['recall']:g} promised" if request.get("recall") is not None else ""
+    if tuned is None:
+        exact = entry["recall_at_10"] == 1.0
+        known = (
+            "1 (exact)"
+            if exact
+            else "not measured"
+            if entry["recall_at_10"] is None
+            else f"{entry['recall_at_10']:.4f}"
+        )
+        return [*lines, ("recall@10", known + promised)]
+    measured = tuned["measured"]
+    search = ", ".join(f"{name} {value}" for name, value in measured["search"].items())
+    machine = f"{entry['threads']} thread{'s' if entry['threads'] != 1 else ''}, {entry['simd']}"
+    return [
+        *lines,
+        (
+            "recall@10",
+            f"{measured['recall']:.4f} ({measured['low']:.4f} to {measured['high']:.4f}) on {tuned['n_queries']:,} "
+            f"queries{promised}",
+        ),
+        (
+            "speed",
+            f"{measured['queries_per_s']:,.0f} queries/s in batches, {tuned['latency_ms']:.2f} ms a query alone "
+            f"({search}; {machine})",
+        ),
+    ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -50,6 +51,7 @@ class BuildReport:
     encoder: str = ""
     up_to_date: bool = False
     reasons: dict[str, int] = field(default_factory=dict)
+    index: dict[str, Any] = field(default_factory=dict)
 
 
 def run_build(
@@ -80,6 +82,7 @@ def run_build(
                 return _refresh(layout, state, report, skips)
             manifest = commit_generation(layout, state, source, encoder, index, skips, progress)
         report.n_items, report.n_truncated = manifest.n_items, manifest.n_truncated
+        report.index = asdict(manifest.index)
         if not state.updates and state.manifest is not None:
             report.n_dropped = n_added(layout, state.manifest)
         return report
@@ -165,4 +168,5 @@ def _refresh(layout: Layout, state: BuildState, report: BuildReport, skips: Skip
         write_manifest(layout, replace(state.manifest, n_skipped=skips.total))
     tidy(layout, state.manifest)
     report.n_truncated, report.up_to_date = state.manifest.n_truncated, True
+    report.index = asdict(state.manifest.index)
     return report

@@ -1,0 +1,176 @@
+"""Promises of recall, memory and latency: measured on queries that nothing was tuned on, kept, or refused."""
+
+import json
+
+import numpy as np
+import oracle
+import pytest
+
+import embedsearch as es
+from embedsearch.cli import main
+from embedsearch.errors import PromiseError, UsageError
+from embedsearch.pipeline.fit import sample_rows
+from embedsearch.pipeline.truth import N_QUERIES, query_rows
+
+N, DIM = 6000, 32
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    """Like embeddings: many dimensions, few of them independent."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(N + 500, 12)) @ rng.normal(size=(12, DIM)) + 0.3 * rng.normal(size=(N + 500, DIM))
+    return x[:N].astype(np.float32), x[N:].astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=["graph", "ivf", "hnsw", "IVF64,Flat"])
+def index(request, vectors, tmp_path_factory):
+    return es.build(vectors[0], tmp_path_factory.mktemp("promised") / "x", index=request.param, recall=0.95)
+
+
+def found_share(index, xq, xb, **asked):
+    ids, _ = index.search_vectors(xq, k=10, **asked)
+    truth = np.argsort(-oracle.scores_of(xq, xb, "cosine"), axis=1)[:, :10]
+    return np.mean(
+        [len({int(i) for i in row if i is not None} & set(best)) / 10 for row, best in zip(ids, truth, strict=True)]
+    )
+
+
+def test_the_promise_is_kept_for_queries_that_the_index_has_never_seen(index, vectors):
+    assert found_share(index, vectors[1], vectors[0]) >= 0.95 - 0.015
+
+
+def test_what_was_measured_stands_in_the_manifest(index, vectors):
+    entry = index.info()["index"]
+    tuned = entry["tuned"]
+    assert entry["recall_at_10"] == tuned["measured"]["recall"] >= 0.95
+    assert tuned["measured"]["low"] <= tuned["measured"]["recall"] <= tuned["measured"]["high"]
+    assert tuned["n_queries"] == 600 and tuned["latency_ms"] > 0 and tuned["measured"]["queries_per_s"] > 0
+    assert entry["threads"] >= 1 and entry["simd"] and entry["bytes_per_vector"] > 0
+    assert entry["search"] == tuned["measured"]["search"] in [point["search"] for point in tuned["curve"]]
+    assert entry["request"]["recall"] == 0.95
+    # the measurement is honest: brute force over the same kind of queries says the same
+    assert abs(found_share(index, vectors[1], vectors[0]) - tuned["measured"]["recall"]) < 0.03
+
+
+def test_a_call_may_ask_for_more_or_less(index, vectors):
+    curve = index.info()["index"]["tuned"]["curve"]
+    most = max(point["recall"] for point in curve)
+    assert found_share(index, vectors[1], vectors[0], recall=most) >= most - 0.02
+    assert index.search(vector=vectors[1][0], recall=curve[0]["recall"])
+    if most < 1:
+        with pytest.raises(UsageError, match=r"measured to reach at most .*--recall 1 or --index flat"):
+            index.search_vectors(vectors[1], recall=1.0)
+    with pytest.raises(UsageError, match="recall is 2"):
+        index.search_vectors(vectors[1], recall=2)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.1, 0.01, 0.001, 3 / N])
+def test_filters_keep_the_promise_and_are_never_short(index, vectors, share):
+    n = round(share * N)
+    allowed = np.random.default_rng(n).choice(N, n, replace=False)
+    where = f"id in ({', '.join(repr(str(i)) for i in allowed)})"
+    xq, xb = vectors[1][:100], vectors[0]
+    k = min(10, n)
+    ids, scores = index.search_vectors(xq, k=10, where=where)
+    assert ids.shape == (100, k) and all(i is not None for i in ids.ravel()) and np.isfinite(scores).all()
+    assert {int(i) for i in ids.ravel()} <= set(allowed.tolist())
+    truth = oracle.scores_of(xq, xb[allowed], "cosine")
+    best = allowed[np.argsort(-truth, axis=1)[:, :k]]
+    recall = np.mean([len({int(i) for i in row} & set(b)) / k for row, b in zip(ids, best, strict=True)])
+    assert recall >= (1.0 if n <= 1000 else 0.95 - 0.02)
+
+
+def test_ten_thousand_answers_can_be_asked_for(index, vectors):
+    ids, _ = index.search_vectors(vectors[1][:2], k=10_000)
+    assert all(sorted(map(int, row)) == list(range(N)) for row in ids)
+
+
+def test_a_promise_that_cannot_be_kept_says_how_far_it_comes_and_what_would_keep_it(vectors, tmp_path):
+    with pytest.raises(PromiseError, match=r"recall 0.999 cannot be kept by factory: .* finds 0\.\d+.*--index flat"):
+        es.build(vectors[0], tmp_path / "x", index="IVF16,PQ4x4", recall=0.999)
+    # what was stored is kept, and serves another promise
+    assert es.build(vectors[0], tmp_path / "x", index="flat", recall=1).info()["index"]["recall_at_10"] == 1.0
+
+
+def test_a_latency_that_no_search_keeps_is_refused(vectors, tmp_path):
+    with pytest.raises(PromiseError, match=r"takes .* ms a query here, more than --latency-ms 1e-05"):
+        es.build(vectors[0], tmp_path / "x", index="hnsw", recall=0.9, latency_ms=1e-5)
+
+
+def test_a_promise_goes_on_being_kept_by_later_builds(vectors, tmp_path):
+    np.save(tmp_path / "x.npy", vectors[0])
+    es.build(tmp_path / "x.npy", tmp_path / "i", index="graph", recall=0.9)
+    np.save(tmp_path / "x.npy", vectors[0][:5000])
+    again = es.build(tmp_path / "x.npy", tmp_path / "i")
+    assert again.info()["index"]["request"] == {
+        "family": "graph",
+        "recall": 0.9,
+        "memory_bytes": None,
+        "latency_ms": None,
+    }
+    assert len(again) == 5000 and again.info()["index"]["family"] == "graph"
+    other = es.build(tmp_path / "x.npy", tmp_path / "i", index="graph", recall=0.97)
+    assert other.info()["index"]["recall_at_10"] >= 0.97
+
+
+def test_queries_are_in_no_training_sample():
+    for n in (11, 1000, 200_000):
+        queries = query_rows(n)
+        assert len(set(queries.tolist())) == len(queries) == min(N_QUERIES, -(-n // 5))
+        assert not set(queries.tolist()) & set(sample_rows(n, without=queries).tolist())
+
+
+def test_too_few_rows_to_measure_on_are_said_to_be_so(tmp_path):
+    x = np.eye(8, dtype=np.float32)
+    index = es.build(x, tmp_path / "x", index="graph", recall=0.9)
+    assert index.info()["index"]["recall_at_10"] is None
+    assert [hit.id for hit in index.search(vector=x[3], k=1)] == ["3"]
+
+
+def test_the_same_seed_gives_the_same_index(vectors, tmp_path):
+    def files(out):
+        import faiss
+
+        before = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(1)
+        try:
+            es.build(vectors[0], out, index="graph")
+        finally:
+            faiss.omp_set_num_threads(before)
+        return (out / "index-000001.graph").read_bytes()
+
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+def test_range_search_gives_all_that_score_so_much(index, vectors):
+    q = vectors[1][3]
+    truth = oracle.scores_of(q[None], vectors[0], "cosine")[0]
+    limit = float(np.sort(truth)[-150]) - 1e-3
+    hits = index.search(vector=q, k=None, min_score=limit)
+    wanted = {str(i) for i in np.flatnonzero(truth >= limit)}
+    assert len(wanted & {hit.id for hit in hits}) >= 0.95 * len(wanted) and all(hit.score >= limit for hit in hits)
+    assert hits.note is None
+    assert index.search(vector=q, k=None, min_score=0.99999).note.startswith("no item scores 0.99999 or more")
+
+
+def test_the_command_line_says_what_was_promised_and_measured(vectors, tmp_path, capsys):
+    def run(*arguments, code=0):
+        with pytest.raises(SystemExit) as end:
+            main.run([str(argument) for argument in arguments])
+        assert end.value.code == code
+        return capsys.readouterr()
+
+    np.save(tmp_path / "x.npy", vectors[0])
+    done = run("build", tmp_path / "x.npy", "--out", tmp_path / "i", "--index", "graph", "--recall", "0.95").out
+    assert "recall@10 0.9" in done and "0.95 promised" in done and "queries/s in batches" in done
+    told = run("info", tmp_path / "i").out
+    assert "0.95 promised" in told and "ms a query alone (ef_search" in told
+    assert json.loads(run("info", tmp_path / "i", "--json").out)["index"]["tuned"]["curve"]
+    refused = run("build", tmp_path / "x.npy", "--out", tmp_path / "j", "--memory", "1KiB", code=1).err
+    assert "allow --memory" in refused and "Traceback" not in refused
+    wrong = run("build", tmp_path / "x.npy", "--out", tmp_path / "j", "--memory", "much", code=2).err
+    assert "'much' is no size" in wrong
+    hits = json.loads(run("query", tmp_path / "i", "--id", "7", "-k", "all", "--min-score", "-1", "--json").out)[0]
+    assert len(hits["hits"]) == N - 1 and hits["note"] is None
+    assert "-k is 'few'" in run("query", tmp_path / "i", "--id", "7", "-k", "few", code=2).err
