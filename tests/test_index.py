@@ -23,6 +23,7 @@ def make(family, metric, xb):
     for start in range(0, len(xb), 100):
         index.add(xb[start : start + 100])
     index.complete(lambda n: None)
+    index.admit(lambda n: None)
     return index, choice
 
 
@@ -135,3 +136,26 @@ def test_many_threads_search_one_index(family, clusters):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if INDEXES.get(name).holds_out])
+def test_what_is_held_out_answers_only_once_it_is_admitted(family, clusters, rng):
+    xb = l2_normalize(clusters)
+    held = rng.choice(600, 100, replace=False)
+    index = INDEXES.get(family).create(24, Metric.COSINE, choose_index(IndexRequest(family), 600, 24).build)
+    index.train(np.delete(xb, held, axis=0))
+    index.hold_out(held)
+    for start in range(0, 600, 130):
+        index.add(xb[start : start + 130])
+    index.complete(lambda n: None)
+    params = {"ef_search": 200}
+    _, rows = index.search_others(xb[held], held, 10, params)
+    assert not np.isin(rows, held).any() and (rows >= 0).all()
+    truth = oracle.scores_of(xb[held], xb, "cosine")
+    truth[:, held] = -np.inf
+    best = np.argsort(-truth, axis=1)[:, :10]
+    assert np.mean([len(set(r) & set(b)) / 10 for r, b in zip(rows, best, strict=True)]) > 0.98
+    index.admit(lambda n: None)
+    _, rows = index.search(xb[held], 1, params)
+    assert (rows[:, 0] == held).mean() > 0.98
+    assert len(index) == 600

@@ -24,12 +24,15 @@ class VectorIndex(ABC):
     Filled once: create, train (on a sample), reserve, add (block by block), complete. Then searched from
     many threads: parameters travel with each call and nothing on the index changes.
 
-    family: as registered. exact: search gives what brute force gives. suffix: of its file.
+    family: as registered. exact: search gives what brute force gives. suffix: of its file. holds_out: recall can only
+    be measured with rows that are not in the index yet: a graph leads a row that it holds straight to its neighbours,
+    which it does for no new query (recall .985 instead of .959 on text embeddings).
     """
 
     family: ClassVar[str]
     exact: ClassVar[bool]
     suffix: ClassVar[str] = ".faiss"
+    holds_out: ClassVar[bool] = False
 
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
@@ -86,6 +89,14 @@ class VectorIndex(ABC):
     def add(self, xb: Matrix) -> None:
         """Appends rows."""
 
+    def hold_out(self, rows: Rows) -> None:
+        """Called before the first add where `holds_out`: these rows are added with all others, and no answers before
+        `admit`."""
+        raise NotImplementedError(f"{self.family} holds nothing out")
+
+    def admit(self, report: Callable[[int], None]) -> None:  # noqa: B027
+        """Called once, after what was held out has served to measure: now those rows are answers as well."""
+
     def complete(self, report: Callable[[int], None]) -> None:
         """Called once after the last add: what can be done only when all rows are there. report: is told how
         many more of the len(self) rows are done."""
@@ -102,10 +113,12 @@ class VectorIndex(ABC):
         """
 
     def search_others(self, xq: Matrix, own: Rows, k: int, params: SearchParams) -> tuple[Scores, Rows]:
-        """As `search`, for queries that are rows of the index themselves and no answers to themselves.
+        """As `search`, for queries that are rows themselves and no answers to themselves.
 
         own: int64 n, the row of each query. Where fewer than k others are found the end is -1.
         """
+        if self.holds_out:
+            return self.search(xq, min(k, len(self)), params)
         D, I = self.search(xq, min(k + 1, len(self)), params)  # noqa: E741
         others = np.argsort(own[:, None] == I, axis=1, kind="stable")[:, :k]  # the own row last
         D, I = np.take_along_axis(D, others, 1), np.take_along_axis(I, others, 1)  # noqa: E741

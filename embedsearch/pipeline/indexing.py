@@ -40,6 +40,8 @@ def build_index(store: ItemStore, metric: Metric, choice: Choice, request: Index
         progress.stage(f"training ({choice.family})", 1)
         index.train(store.vectors_at(sample_rows(n, without=queries, most=index.training_rows)))
         progress.advance(1)
+    if index.holds_out:
+        index.hold_out(queries)
     index.reserve(n)
     progress.stage(f"indexing ({choice.family}, about {in_mib(choice.memory_bytes)})", n)
     for block in store.vector_blocks(max(_BLOCK_VALUES // store.dim, 256)):
@@ -47,7 +49,9 @@ def build_index(store: ItemStore, metric: Metric, choice: Choice, request: Index
         progress.advance(len(block))
     progress.stage(f"finishing ({choice.family})", n)
     index.complete(progress.advance)
-    if not measurable:
-        return Built(index, choice, None)
-    truth = exact_truth(store, queries, DEPTH, metric, progress)
-    return Built(index, choice, tune(index, truth, request, choice.search, progress))
+    tuned = None
+    if measurable:
+        truth = exact_truth(store, queries, DEPTH, metric, progress, apart=index.holds_out)
+        tuned = tune(index, truth, request, choice.search, progress)
+    index.admit(progress.advance)
+    return Built(index, choice, tuned)

@@ -41,25 +41,35 @@ class Truth:
         return len(self.own)
 
 
-def exact_truth(store: ItemStore, own: Rows, depth: int, metric: Metric, progress: Progress) -> Truth:
-    """The best `depth` (at most all) others of each of the rows `own`, a block of the store at a time."""
+def exact_truth(store: ItemStore, own: Rows, depth: int, metric: Metric, progress: Progress, *, apart: bool) -> Truth:
+    """The best `depth` (at most all) others of each of the rows `own`, a block of the store at a time.
+
+    apart: none of `own` is an answer to any other.
+    """
     xq = store.vectors_at(own)
-    depth = min(depth, len(store) - 1)
+    is_own = np.zeros(len(store), np.bool_)
+    is_own[own] = True
+    depth = min(depth, len(store) - (len(own) if apart else 1))
     scores = np.empty((len(own), 0), np.float32)
     rows = np.empty((len(own), 0), np.int64)
     start = 0
     progress.stage("exact answers to measure by", len(store))
     for block in store.vector_blocks(max(_BLOCK_VALUES // store.dim, 256)):
+        rows_here = np.arange(start, start + len(block))
+        start += len(block)
+        progress.advance(len(block))
+        if apart:
+            rows_here, block = rows_here[~is_own[rows_here]], block[~is_own[rows_here]]
+        if len(block) == 0:
+            continue
         part = FlatIndex.create(store.dim, metric, {})
         part.train(block)
         part.add(block)
-        k = min(depth, len(block) - 1) + 1  # the own row may be among them
-        found_scores, found = part.search(xq, k, {})
-        found += start
+        # the own row may be among them
+        found_scores, found = part.search(xq, min(depth + 1, len(block)), {})
+        found = rows_here[found]
         found_scores[found == own[:, None]] = -np.inf if metric.higher_is_better else np.inf
         scores, rows = np.concatenate([scores, found_scores], axis=1), np.concatenate([rows, found], axis=1)
         best = np.argsort(-scores if metric.higher_is_better else scores, axis=1, kind="stable")[:, :depth]
         scores, rows = np.take_along_axis(scores, best, axis=1), np.take_along_axis(rows, best, axis=1)
-        start += len(block)
-        progress.advance(len(block))
     return Truth(own, xq, rows, scores)

@@ -30,14 +30,13 @@ class Graph(NamedTuple):
 class Queries(NamedTuple):
     """A batch of n queries. heads: uint8 n x width, to walk by. along: float32 n x n_axes and across: float32 n x dim,
     the weights of a node's head and residual in its score; bases: float32 n, what is added. entries: int32 n x m,
-    nodes where a walk begins. own: int32 n, a node to pass over, -1 for none."""
+    nodes where a walk begins."""
 
     heads: NDArray[np.uint8]
     along: NDArray[np.float32]
     across: NDArray[np.float32]
     bases: NDArray[np.float32]
     entries: NDArray[np.int32]
-    own: NDArray[np.int32]
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:

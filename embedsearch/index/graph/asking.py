@@ -20,19 +20,17 @@ _SCAN_GAIN = 3
 _NONE = np.empty(0, np.bool_)
 
 
-def search(
-    nodes: Nodes, xq: Matrix, k: int, ef_search: int, allowed: NDArray[np.bool_] | None, own: Rows | None
-) -> tuple[Scores, Rows]:
-    """Scores and rows of the k best, both n x k; see VectorIndex.search. own: a row for each query to pass over."""
-    asked = _Asked(nodes, xq, k, own)
+def search(nodes: Nodes, xq: Matrix, k: int, ef_search: int, allowed: NDArray[np.bool_] | None) -> tuple[Scores, Rows]:
+    """Scores and rows of the k best, both n x k; see VectorIndex.search."""
+    asked = _Asked(nodes, xq, k)
     ef_search = max(ef_search, k)
     n_allowed = len(nodes) if allowed is None else int(allowed.sum())
     if allowed is None:
         if ef_search > _MOST_IN_BEAM:
             asked.score_all(None)
         else:
-            asked.walk(ef_search, _NONE)
-            asked.complete(None, min(k, len(nodes)))
+            asked.walk(ef_search, ef_search, _NONE)
+            asked.complete(None)
     else:
         is_allowed = allowed[nodes.rows]
         # among few allowed nodes the beam has to be as much larger for as many of them to be met
@@ -43,34 +41,29 @@ def search(
         elif n_allowed <= n_scanned_instead or wider > _MOST_IN_BEAM:
             asked.scan(np.flatnonzero(is_allowed).astype(np.int32), max(ef_search, 2 * k))
         else:
-            asked.walk(wider, is_allowed)
-            asked.complete(is_allowed, min(k, n_allowed))
+            asked.walk(wider, max(ef_search, 2 * k), is_allowed)
+            asked.complete(is_allowed)
     return asked.answers()
 
 
 class _Asked:
     """A batch of queries in the order of the regions they fall into, and their answers."""
 
-    def __init__(self, nodes: Nodes, xq: Matrix, k: int, own: Rows | None) -> None:
+    def __init__(self, nodes: Nodes, xq: Matrix, k: int) -> None:
         self.nodes = nodes
         self.graph = nodes.graph
         heads, along, across, bases, place = nodes.codec.queries(xq)
         _, near = nodes.regions.nearest(place, N_ENTRIES)
-        order = self.order = np.argsort(near[:, 0], kind="stable")
-        passed = np.full(len(xq), -1, np.int32) if own is None else nodes.nodes_of(own[order])
-        self.queries = Queries(
-            heads[order], along[order], across[order], bases[order], nodes.doors[near[order]], passed
-        )
+        self.queries = Queries(heads, along, across, bases, nodes.doors[near])
+        self.order = np.argsort(near[:, 0], kind="stable")
+        if len(xq) > 1:
+            self.queries = Queries._make(part[self.order] for part in self.queries)
         self.D = np.empty((len(xq), k), np.float32)
         self.found = np.empty((len(xq), k), np.int64)
 
-    def walk(self, ef_search: int, is_allowed: NDArray[np.bool_]) -> None:
-        n_ranked = ef_search if len(is_allowed) == 0 else max(2 * self.D.shape[1], 40)
-
+    def walk(self, size: int, n_ranked: int, is_allowed: NDArray[np.bool_]) -> None:
         def answer(first: int, last: int) -> None:
-            walk.walk_queries(
-                self.graph, self.queries, is_allowed, ef_search, n_ranked, self.D, self.found, first, last
-            )
+            walk.walk_queries(self.graph, self.queries, is_allowed, size, n_ranked, self.D, self.found, first, last)
 
         in_slices(answer, len(self.D))
 
@@ -82,12 +75,9 @@ class _Asked:
 
         in_slices(answer, len(self.D))
 
-    def complete(self, is_allowed: NDArray[np.bool_] | None, n_expected: int) -> None:
-        """Queries whose walk met fewer nodes than there are to be found are answered by the score of every node."""
-        if (self.found[:, -1] >= 0).all():
-            return
-        expected = np.minimum(n_expected, len(self.nodes) - (self.queries.own >= 0))
-        short = np.flatnonzero((self.found >= 0).sum(axis=1) < expected)
+    def complete(self, is_allowed: NDArray[np.bool_] | None) -> None:
+        """Queries whose walk met fewer nodes than k are answered by the score of every node."""
+        short = np.flatnonzero(self.found[:, -1] < 0)
         if len(short):
             self.score_all(None if is_allowed is None else np.flatnonzero(is_allowed).astype(np.int32), short)
 
@@ -97,11 +87,9 @@ class _Asked:
         for q in range(len(self.D)) if which is None else which:
             scores = self._scores(chosen, int(q))
             cost = scores if self.graph.euclidean else -scores
-            cost = np.where(chosen == self.queries.own[q], np.inf, cost)
             k = self.D.shape[1]
             best = np.argpartition(cost, k - 1)[:k] if k < len(cost) else np.arange(len(cost))
             best = best[np.argsort(cost[best], kind="stable")]
-            best = best[np.isfinite(cost[best])]
             self.D[q], self.found[q] = np.nan, -1
             self.D[q, : len(best)], self.found[q, : len(best)] = scores[best], chosen[best]
 
@@ -116,8 +104,6 @@ class _Asked:
         return scores
 
     def answers(self) -> tuple[Scores, Rows]:
-        if len(self.order) == 1 and self.found[0, -1] >= 0:  # one query, answered in full: nothing to put in order
-            return self.D, self.nodes.rows[self.found].astype(np.int64)
         D, rows = np.empty_like(self.D), np.empty_like(self.found)
         D[self.order] = self.D
         rows[self.order] = np.where(self.found >= 0, self.nodes.rows[self.found], -1)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsearch.index.graph.arrays import aligned
+from embedsearch.index.graph.arrays import Links, aligned
 from embedsearch.index.graph.codes import Codec
-from embedsearch.index.graph.linking import link
+from embedsearch.index.graph.linking import Linker
 from embedsearch.index.graph.nodes import Nodes
 from embedsearch.index.graph.regions import N_BUILD_ENTRIES, N_COORDINATES, Regions
 from embedsearch.vectors import Matrix
@@ -37,19 +36,24 @@ class Filling:
         self._blocks["region"].append(region[:, 0].astype(np.int32))
         self.n += len(x)
 
-    def finish(self, degree: int, beam: int, alpha: float, report: Callable[[int], None]) -> Nodes:
-        """Nodes in the order of their regions, nearest to the centre first, and the links among them."""
+    def finish(self, degree: int, beam: int, alpha: float, apart: NDArray[np.int64]) -> tuple[Nodes, Linker, Links]:
+        """Nodes in the order of their regions, nearest to the centre first; what links them, and those of the rows
+        `apart`, which are no entries. Nothing is linked yet."""
         region = self._joined("region")
         rows = np.lexsort((self._joined("distance"), region)).astype(np.int32)
         region = region[rows]
+        is_apart = np.zeros(self.n, np.bool_)
+        is_apart[apart] = True
+        others = np.flatnonzero(~is_apart[rows])
         # the node nearest to a centre is where its region is entered; of a region without nodes, the next one's
-        doors = np.searchsorted(region, np.arange(len(self.regions))).clip(max=max(self.n - 1, 0)).astype(np.int32)
+        first = np.searchsorted(region[others], np.arange(len(self.regions))).clip(max=max(len(others) - 1, 0))
+        doors = others[first].astype(np.int32)
         heads, residuals, scales, norms = (self._ordered(name, rows) for name in _PARTS)
         _, near = self.regions.nearest(self.regions.centres, N_BUILD_ENTRIES)
         links = aligned((self.n, degree), np.int32)
         nodes = Nodes(self.codec, self.regions, rows, heads, residuals, scales, norms, links, doors)
-        link(nodes.graph, doors[near][region], beam, alpha, report)
-        return nodes
+        linker = Linker(nodes.graph, doors[near][region], beam, alpha)
+        return nodes, linker, np.flatnonzero(is_apart[rows]).astype(np.int32)
 
     def _joined(self, name: str) -> NDArray[Any]:
         return np.concatenate(self._blocks.pop(name))

@@ -17,7 +17,9 @@ from embedsearch.types import Metric
 from embedsearch.vectors import Matrix
 
 if TYPE_CHECKING:
+    from embedsearch.index.graph.arrays import Links
     from embedsearch.index.graph.filling import Filling
+    from embedsearch.index.graph.linking import Linker
 
 DEGREE = 48
 EF_CONSTRUCTION = 100
@@ -39,6 +41,7 @@ class GraphIndex(VectorIndex):
     family: ClassVar[str] = "graph"
     exact: ClassVar[bool] = False
     suffix: ClassVar[str] = ".graph"
+    holds_out: ClassVar[bool] = True
 
     def __init__(self, metric: Metric, dim: int, build: Mapping[str, Any], nodes: Nodes | None = None) -> None:
         super().__init__(metric)
@@ -46,6 +49,8 @@ class GraphIndex(VectorIndex):
         self._build = build
         self._filling: Filling | None = None
         self._nodes = nodes
+        self._apart = np.empty(0, np.int64)
+        self._later: tuple[Linker, Links] | None = None
 
     @classmethod
     def plan(cls, n: int, dim: int, recall: float) -> dict[str, Any]:
@@ -97,32 +102,31 @@ class GraphIndex(VectorIndex):
         if len(xb):
             self._filling.add(xb)
 
+    def hold_out(self, rows: Rows) -> None:
+        self._apart = rows
+
     def complete(self, report: Callable[[int], None]) -> None:
         assert self._filling is not None
-        if self._filling.n == 0:
-            self._filling.add(np.empty((0, self._dim), np.float32))  # an emptied index is one all the same
         degree = int(self._build.get("degree", DEGREE))
         beam = int(self._build.get("ef_construction", EF_CONSTRUCTION))
         alpha = float(self._build.get("alpha_percent", ALPHA_PERCENT)) / 100
-        self._nodes = self._filling.finish(degree, beam, alpha, report)
-        self._filling = None
+        nodes, linker, apart = self._filling.finish(degree, beam, alpha, self._apart)
+        linker.link(np.setdiff1d(np.arange(len(nodes), dtype=np.int32), apart, assume_unique=True), report)
+        self._nodes, self._filling = nodes, None
+        self._later = (linker, apart) if len(apart) else None
+
+    def admit(self, report: Callable[[int], None]) -> None:
+        if self._later is not None:
+            linker, apart = self._later
+            linker.link(apart, report)
+            self._later = None
 
     def search(
         self, xq: Matrix, k: int, params: SearchParams, allowed: NDArray[np.bool_] | None = None
     ) -> tuple[Scores, Rows]:
-        return self._search(xq, k, params, allowed, None)
-
-    def search_others(self, xq: Matrix, own: Rows, k: int, params: SearchParams) -> tuple[Scores, Rows]:
-        # the own node is not even stepped on: its links would lead straight to the answers, as no new query's do
-        return self._search(xq, k, params, None, own)
-
-    def _search(
-        self, xq: Matrix, k: int, params: SearchParams, allowed: NDArray[np.bool_] | None, own: Rows | None
-    ) -> tuple[Scores, Rows]:
         from embedsearch.index.graph import asking  # compiles
 
-        ef_search = int(params.get("ef_search", EF_SEARCH))
-        return asking.search(self._finished(), xq, k, ef_search, allowed, own)
+        return asking.search(self._finished(), xq, k, int(params.get("ef_search", EF_SEARCH)), allowed)
 
     def efforts(self, k: int) -> list[dict[str, int]]:
         return [{"ef_search": ef} for ef in _EFFORTS if ef >= k]

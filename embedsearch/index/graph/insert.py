@@ -49,10 +49,13 @@ def find_links(graph, batch, entries, size, alpha, chosen, first, last):
     for place in range(first, last):
         node = batch[place]
         at_node = np.intp(node) * graph.width
-        count, _ = walk(graph, graph.heads, at_node, entries[place], node, beam, seen, met, everything, unused)
-        for at in range(count):
-            nodes[at], distances[at] = node_of(beam[at]), np.int32(beam[at] >> np.uint64(32))
-        _choose(graph, nodes, distances, count, alpha, chosen, np.intp(place) * degree)
+        count, _ = walk(graph, graph.heads, at_node, entries[place], beam, seen, met, everything, unused)
+        n = 0
+        for key in beam[:count]:
+            if node_of(key) != node:  # an entry meets itself
+                nodes[n], distances[n] = node_of(key), np.int32(key >> np.uint64(32))
+                n += 1
+        _choose(graph, nodes, distances, n, alpha, chosen, np.intp(place) * degree)
 
 
 @njit(nogil=True, cache=True)

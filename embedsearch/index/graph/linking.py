@@ -16,27 +16,43 @@ _SEED = 0
 _SLICES = 8  # a thread: regions differ in how long their walks take
 
 
-def link(graph: Graph, entries: Links, beam: int, alpha: float, report: Callable[[int], None]) -> None:
-    """Fills the links of `graph`, whose nodes lie in an order in which like ones are near each other.
+class Linker:
+    """Links the nodes of a graph, which lie in an order in which like ones are near each other.
 
-    entries: int32 n x m, where a walk to each node begins. beam: of the walks. The same for every number of
-    threads.
+    The same for every number of threads.
     """
-    n = len(entries)
-    links = graph.links.reshape(n, graph.degree)
-    links[:] = -1
-    doors = np.unique(entries)
-    others = np.setdiff1d(np.arange(n, dtype=np.int32), doors, assume_unique=True)
-    order = np.concatenate([doors, np.random.default_rng(_SEED).permutation(others)]).astype(np.int32)
-    done = 0
-    while done < n:
-        size = min(max(done, 1), int(_BATCH_SHARE * n) + 1, n - done)
-        batch = np.sort(order[done : done + size])
-        links[batch] = forward = _find(graph, batch, np.ascontiguousarray(entries[batch]), beam, alpha)
-        _link_back(graph, batch, forward, alpha)
-        done += size
-        report(size)
-    _reach_all(links, doors)
+
+    def __init__(self, graph: Graph, entries: Links, beam: int, alpha: float) -> None:
+        """entries: int32 n x m, where a walk to each node begins. beam: of the walks. Nothing is linked yet."""
+        self._graph = graph
+        self._entries = entries
+        self._beam = beam
+        self._alpha = alpha
+        self._links = graph.links.reshape(len(entries), graph.degree)
+        self._links[:] = -1
+        self._n_linked = 0
+
+    def link(self, nodes: Links, report: Callable[[int], None]) -> None:
+        """Links `nodes` (int32, ascending) with those that were linked before and one another. The first call has
+        to be given every node that is an entry."""
+        n = len(self._entries)
+        if self._n_linked == 0:
+            doors = np.unique(self._entries)
+            others = np.random.default_rng(_SEED).permutation(np.setdiff1d(nodes, doors, assume_unique=True))
+            order = np.concatenate([doors, others]).astype(np.int32)
+        else:
+            order = nodes
+        done = 0
+        while done < len(order):
+            size = min(max(self._n_linked, 1), int(_BATCH_SHARE * n) + 1, len(order) - done)
+            batch = np.sort(order[done : done + size])
+            begin = np.ascontiguousarray(self._entries[batch])
+            self._links[batch] = forward = _find(self._graph, batch, begin, self._beam, self._alpha)
+            _link_back(self._graph, batch, forward, self._alpha)
+            done += size
+            self._n_linked += size
+            report(size)
+        _reach_all(self._links, np.unique(self._entries), nodes)
 
 
 def _find(graph: Graph, batch: Links, entries: Links, beam: int, alpha: float) -> Links:
@@ -63,11 +79,11 @@ def _link_back(graph: Graph, batch: Links, forward: Links, alpha: float) -> None
     in_slices(back, len(unique), slices_per_thread=_SLICES)
 
 
-def _reach_all(links: Links, doors: Links) -> None:
-    """Nodes that no way leads to are linked from the first of their own links, in the place of its last."""
+def _reach_all(links: Links, doors: Links, nodes: Links) -> None:
+    """Those of `nodes` that no way leads to are linked from the first of their own links, in the place of its last."""
     n, degree = links.shape
     for _ in range(3):
-        lost = np.flatnonzero(~insert.reached(links.reshape(-1), degree, doors, n))
+        lost = nodes[~insert.reached(links.reshape(-1), degree, doors, n)[nodes]]
         for node in lost:
             near = links[node, 0] if links[node, 0] >= 0 else doors[0]
             places = np.flatnonzero(links[near] < 0)

@@ -50,13 +50,6 @@ class Nodes:
             np.float32(codec.step), codec.metric is Metric.L2, self.links.reshape(-1), self.links.shape[1],
         )  # fmt: skip
 
-    def nodes_of(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
-        """The nodes that stand for `rows`."""
-        place = np.empty(len(self), np.int32)
-        place[self.rows] = np.arange(len(self), dtype=np.int32)
-        found: NDArray[np.int32] = place[rows]
-        return found
-
     def save(self, path: Path) -> None:
         from safetensors.numpy import save_file
 

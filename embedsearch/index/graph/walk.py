@@ -54,10 +54,10 @@ def insert_key(beam, count, key):
 
 
 @njit(inline="always")
-def walk(graph, query, place, entries, own, beam, seen, met, allowed, found):
+def walk(graph, query, place, entries, beam, seen, met, allowed, found):
     """Fills `beam` with the nearest nodes met; how many there are, and how many in `found`.
 
-    query: uint8, its code at `place`. entries: nodes to begin at. own: a node that is passed over, -1 for none.
+    query: uint8, its code at `place`. entries: nodes to begin at.
     beam: uint64, its length is the size of the beam. seen: int32 N_SEEN. met: int32 degree. allowed: bool per
     node, or empty: then all are, and `found` is not used; else the nearest allowed ones are put there.
     """
@@ -66,7 +66,7 @@ def walk(graph, query, place, entries, own, beam, seen, met, allowed, found):
     seen[:] = -1
     count = n_found = 0
     for node in entries:
-        if seen[_slot(node)] == node or node == own:
+        if seen[_slot(node)] == node:
             continue
         seen[_slot(node)] = node
         key = _key(l2_bytes(heads, np.intp(node) * width, query, place, width), node)
@@ -86,7 +86,7 @@ def walk(graph, query, place, entries, own, beam, seen, met, allowed, found):
             node = links[row + step]
             if node < 0:
                 break
-            if seen[_slot(node)] != node and node != own:
+            if seen[_slot(node)] != node:
                 seen[_slot(node)] = node
                 met[n_met] = node
                 n_met += 1
@@ -147,9 +147,7 @@ def walk_queries(graph, queries, allowed, size, n_ranked, D, nodes, first, last)
     beam, found = np.empty(size, np.uint64), np.empty(n_ranked, np.uint64)
     seen, met = np.empty(N_SEEN, np.int32), np.empty(graph.degree, np.int32)
     for q in range(first, last):
-        count, n_found = walk(
-            graph, queries.heads[q], 0, queries.entries[q], queries.own[q], beam, seen, met, allowed, found
-        )
+        count, n_found = walk(graph, queries.heads[q], 0, queries.entries[q], beam, seen, met, allowed, found)
         keys = found if len(allowed) > 0 else beam
         n = n_found if len(allowed) > 0 else min(count, n_ranked)
         rank_best(graph, keys, n, queries.along[q], queries.across[q], queries.bases[q], D[q], nodes[q])
@@ -162,8 +160,6 @@ def scan_queries(graph, queries, among, n_ranked, D, nodes, first, last):
     for q in range(first, last):
         count = 0
         for node in among:
-            if node == queries.own[q]:
-                continue
             distance = l2_bytes(graph.heads, np.intp(node) * graph.width, queries.heads[q], 0, graph.width)
             if insert_key(beam, count, _key(distance, node)) >= 0:
                 count = min(count + 1, n_ranked)
