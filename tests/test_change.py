@@ -26,6 +26,7 @@ from embedsearch.errors import (
     UsageError,
 )
 from embedsearch.pipeline import advice
+from embedsearch.registry import INDEXES
 from embedsearch.store import StoreWriter
 from embedsearch.types import Metric
 
@@ -150,6 +151,16 @@ def test_an_index_may_be_emptied_and_filled_again(index, x):
     assert_holds(index, list("01234"), x[:5], k=3)
 
 
+@pytest.mark.parametrize("family", sorted({*INDEXES} - {"factory"}))
+def test_every_family_may_be_emptied(family, x, tmp_path):
+    index = es.build(x, tmp_path / "index", index=family)
+    index.delete(where="true")
+    assert index.optimize().family == "flat" and index.search(vector=x[0]).note == "the index is empty"
+    index.add(x)
+    assert index.optimize().family == family, "what was asked for is not forgotten"
+    assert "7" in {hit.id for hit in index.search(vector=x[7], k=10)}
+
+
 @pytest.mark.parametrize("options", [{"whiten": 4}, {"pca": 5, "metric": "l2"}, {"metric": "ip"}])
 def test_what_is_added_goes_the_way_of_the_others(options, x, tmp_path):
     whole = es.build(x, tmp_path / "whole", **options)
@@ -256,6 +267,10 @@ def test_an_unfinished_build_comes_first(x, tmp_path, monkeypatch):
     for change in (lambda: index.add(x[:1], ids=["a"]), lambda: index.delete(["1"]), index.optimize):
         with pytest.raises(UnfinishedBuildError, match="run its build command again to finish it"):
             change()
+    given_up = es.open(shutil.copytree(tmp_path / "index", tmp_path / "given-up"))
+    (given_up.path / "build.json").unlink()
+    assert given_up.add(x[:1], ids=["a"]).n_items == 21 and given_up.optimize().n_items == 21
+    assert_holds(es.open(given_up.path, verify=True), [*map(str, range(20)), "a"], np.concatenate([x[:20], x[:1]]))
     assert build_with_report(x, tmp_path / "index").resumed and index.refresh() and len(index) == 300
     assert index.delete(["1"]).n_deleted == 1
     with pytest.raises(EmbedSearchError):

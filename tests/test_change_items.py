@@ -11,6 +11,7 @@ from test_change_killed import passes  # noqa: F401 - a fixture
 from test_windows import text_of
 
 import embedsearch as es
+from embedsearch.artifact.adding import Adding
 from embedsearch.engine.building import build_with_report
 from embedsearch.errors import ContradictionError, EmbedSearchError, SourceError, UnknownNameError, UsageError
 
@@ -206,3 +207,37 @@ def test_a_network_of_ones_own_whose_code_has_changed(folder, emoji, net_file, t
         pytest.raises(ContradictionError, match="build the index anew"),
     ):
         es.open(index.path).add(tmp_path / "y.png")
+
+
+def test_a_network_that_was_given_in_python(folder, emoji, tmp_path):
+    from user_files import conv
+
+    index = es.build(folder, tmp_path / "index", backbone=conv(), preprocess="unit", layer="2", size=32)
+    shutil.copy(emoji["google"][5], tmp_path / "x.png")
+    assert index.add(tmp_path / "x.png").n_new == 1
+    assert index.search(tmp_path / "x.png", k=1)[0].id == "x.png"
+    with pytest.raises(EmbedSearchError, match="was given in Python"):
+        es.open(index.path).add(tmp_path / "x.png")
+    assert es.open(index.path, backbone=conv(), preprocess="unit").add(tmp_path / "x.png").up_to_date
+
+
+def test_staged_rows_that_cannot_be_read_are_extracted_again(index, emoji, tmp_path):
+    source = tmp_path / "more"
+    source.mkdir()
+    for path in emoji["google"][20:24]:
+        shutil.copy(path, source)
+    adding = Adding(index.path, str(source), es.open(index.path)._searcher.manifest.recipe)
+    (adding.rows / "_versions").mkdir(parents=True)
+    (adding.rows / "_versions" / "1.manifest").write_bytes(b"x")
+    assert index.info()["unfinished_adds"] == []
+    adding.record.write_text("{")
+    assert index.add(source).n_new == 4 and not list(index.path.glob("adding-*"))
+    adding.begin()
+    (adding.rows / "_versions").mkdir(parents=True)
+    (adding.rows / "_versions" / "1.manifest").write_bytes(b"x")
+    assert index.info()["unfinished_adds"] == [str(source)]
+    assert index.add(source).n_known == 4 and not list(index.path.glob("adding-*"))
+    adding.begin()
+    adding.rows.mkdir()
+    build_with_report(index.info()["source"], index.path, restart=True, pooling="max", **VGG)
+    assert not list(index.path.glob("adding-*")), "what is staged for another recipe is of no use"

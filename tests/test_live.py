@@ -24,7 +24,9 @@ def live(family, metric, x, dead=(), n_tail=0, seed=3):
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(("n_dead", "n_tail"), [(0, 0), (0, 30), (50, 0), (50, 30), (390, 5), (399, 1), (360, 40)])
+@pytest.mark.parametrize(
+    ("n_dead", "n_tail"), [(0, 0), (0, 30), (20, 30), (50, 0), (50, 30), (390, 5), (399, 1), (360, 40)]
+)
 def test_answers_are_those_of_brute_force(family, metric, n_dead, n_tail, clusters):
     x = prepared(metric, clusters[:N])
     dead = np.random.default_rng(1).choice(N - n_tail, min(n_dead, N - n_tail), replace=False)
@@ -68,7 +70,7 @@ def test_nothing_left(clusters):
 
 def test_nothing_at_first(clusters):
     x = prepared(METRICS[0], clusters[:40])
-    for family in FAMILIES:
+    for family in ("flat", "hnsw"):  # an index of nothing is always a flat one
         index, params, current = live(family, METRICS[0], x, n_tail=40)
         scores, rows = index.search(x, 3, params)
         oracle.assert_is_best(rows, scores, x, current, METRICS[0], 3)

@@ -1,6 +1,6 @@
 """The index folder: its layout, its manifest, and how a new generation replaces the old one."""
 
-from embedsearch.artifact.commit import fsync_path, write_atomically
+from embedsearch.artifact.commit import flush, fsync_path, write_atomically
 from embedsearch.artifact.layout import Layout
 from embedsearch.artifact.lock import write_lock
 from embedsearch.artifact.manifest import IndexEntry, Manifest, Previous, StoreEntry, read_manifest, write_manifest
@@ -14,6 +14,7 @@ __all__ = [
     "Pending",
     "Previous",
     "StoreEntry",
+    "flush",
     "fsync_path",
     "read_manifest",
     "read_pending",

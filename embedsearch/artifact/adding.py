@@ -57,7 +57,7 @@ class Adding:
 
 def unfinished_adds(root: Path) -> list[str]:
     """The sources whose adds were interrupted."""
-    found = (_read(path) for path in sorted(root.glob(f"{_PREFIX}*.json")))
+    found = (_read(path) for path in sorted(root.glob(f"{_PREFIX}*.json")) if path.with_suffix(".lance").exists())
     return [record[0] for record in found if record is not None]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -24,3 +25,13 @@ def fsync_path(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def flush(root: Path, files: Iterable[Path]) -> None:
+    """Flushes files below `root` to disk, and every folder between them and it, which may be new."""
+    folders: set[Path] = set()
+    for path in files:
+        fsync_path(path)
+        folders.update(folder for folder in path.parents if folder == root or root in folder.parents)
+    for folder in folders:
+        fsync_path(folder)

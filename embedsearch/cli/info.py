@@ -47,7 +47,7 @@ def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
     recipe, index = about["recipe"], about["index"]
     lines = [
         ("index", f"{about['path']}, generation {about['generation']} of {about['created']}"),
-        ("items", f"{about['n_items']:,} from {about['source']}"),
+        ("items", _items(about)),
         (
             "vectors",
             f"{about['dim']} dimensions, {recipe['metric']}, {'' if recipe['normalize'] else 'not '}normalised",
@@ -80,6 +80,11 @@ def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
     lines.append(("left out", f"{about['n_skipped']:,} inputs"))
     lines += [("", f"{count:,} x {reason}") for reason, count in list(about["skipped"].items())[:10]]
     return lines
+
+
+def _items(about: dict[str, Any]) -> str:
+    own = f"{about['n_items'] - about['n_added']:,} from {about['source']}"
+    return own + (f", {about['n_added']:,} added from elsewhere" if about["n_added"] else "")
 
 
 def _drift(drift: dict[str, Any]) -> str:

@@ -16,10 +16,8 @@ from embedsearch.artifact.adding import unfinished_adds
 from embedsearch.artifact.skipped import skip_reasons
 from embedsearch.engine.asking import Wanted, answers, as_queries
 from embedsearch.engine.elsewhere import Elsewhere, load_encoder
-from embedsearch.engine.inputs import warn_of_skips
 from embedsearch.errors import UsageError
 from embedsearch.pipeline.search import Searcher
-from embedsearch.sources import Columns
 from embedsearch.types import Hit, Hits, Modality, NoProgress, Progress
 from embedsearch.vectors import Matrix
 
@@ -201,6 +199,7 @@ class Index:
             "disk_bytes": sum(sizes.values()),
             "store_bytes": store,
             "index_bytes": sizes[searcher.manifest.index.file],
+            "n_added": searcher.store.n_added,
             "drift": asdict(searcher.drift()),
             "unfinished_adds": unfinished_adds(self.path),
         }
@@ -249,6 +248,8 @@ class Index:
         `build`. Raises EmbedSearchError of all kinds; the index then stays as it was.
         """
         from embedsearch.engine.changing import add
+        from embedsearch.engine.inputs import warn_of_skips
+        from embedsearch.sources import Columns
 
         self.refresh()
         searcher = self._searcher

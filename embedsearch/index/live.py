@@ -13,6 +13,9 @@ from embedsearch.index.base import SearchParams, VectorIndex
 from embedsearch.index.flat import FlatIndex
 from embedsearch.vectors import Matrix
 
+# up to here it is cheaper to ask for as many more answers than to tell the index which positions are alive
+FEW_DEAD = 32
+
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float32]
 
@@ -94,9 +97,12 @@ class LiveIndex:
         self, xq: Matrix, k: int, params: SearchParams, allowed: NDArray[np.bool_] | None
     ) -> tuple[Scores, Rows]:
         among: NDArray[np.bool_] | None = None
-        if self.n_dead or allowed is not None:
-            among = self._alive if allowed is None else self._alive & allowed[self._row_at]
-        k = min(k, len(self._main) if among is None else int(among.sum()))
+        if allowed is not None:
+            among = self._alive & allowed[self._row_at]
+        elif self.n_dead > FEW_DEAD:
+            among = self._alive
+        # a few dead are answered as well, and fall out with the rows they had
+        k = min(k + self.n_dead, len(self._main)) if among is None else min(k, int(among.sum()))
         if k == 0:
             return _none(len(xq))
         scores, positions = self._main.search(xq, k, params, among)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pyarrow as pa
 
 from embedsearch.artifact import Layout, write_lock, write_manifest
 from embedsearch.config import Recipe
-from embedsearch.errors import SourceError
+from embedsearch.errors import DamagedIndexError, SourceError
 from embedsearch.index import IndexRequest, choose_index
 from embedsearch.pipeline.chunks import input_column, store_schema
 from embedsearch.pipeline.columns import fitted_columns
@@ -18,10 +19,10 @@ from embedsearch.pipeline.commit import asked_for, commit_generation
 from embedsearch.pipeline.encode import Encoder
 from embedsearch.pipeline.extract import shards
 from embedsearch.pipeline.skips import SkipLog, nothing_to_index
-from embedsearch.pipeline.state import BuildState, n_added, open_state, require_ours, stored, tidy
+from embedsearch.pipeline.state import BuildState, open_state, require_ours, stored, tidy
 from embedsearch.postprocess import Postprocess
 from embedsearch.sources import UNLISTED, ArraySource, ItemSource
-from embedsearch.store import Ledger, StoreWriter
+from embedsearch.store import ItemStore, Ledger, StoreWriter
 from embedsearch.store.writer import latest_version
 from embedsearch.types import Progress
 
@@ -84,7 +85,8 @@ def run_build(
         report.n_items, report.n_truncated = manifest.n_items, manifest.n_truncated
         report.index = asdict(manifest.index)
         if not state.updates and state.manifest is not None:
-            report.n_dropped = n_added(layout, state.manifest)
+            with contextlib.suppress(DamagedIndexError, OSError, ValueError):  # what is replaced may be damaged
+                report.n_dropped = ItemStore.open(layout.items, state.manifest.store.version).n_added
         return report
 
 

@@ -11,12 +11,12 @@ from embedsearch.artifact import (
     Layout,
     Manifest,
     StoreEntry,
-    fsync_path,
+    flush,
     record_files,
     write_manifest,
 )
 from embedsearch.errors import EmbedSearchError
-from embedsearch.index import IndexRequest, VectorIndex, choose_index
+from embedsearch.index import Choice, IndexRequest, VectorIndex, choose_index
 from embedsearch.index.choose import ASKED_FOR
 from embedsearch.index.threads import n_threads, simd_level
 from embedsearch.pipeline.chunks import long_texts_condition, store_schema
@@ -67,8 +67,7 @@ def commit_generation(
     committed = [*tracked_files(layout.items, store.version), *written]
     if postprocess is not None:
         committed.append(postprocess)
-    for path in [*committed, *{path.parent for path in committed}]:
-        fsync_path(path)
+    flush(layout.root, committed)
     skips.publish(layout.skipped)
     kept = state.manifest.renamed if state.updates and state.manifest is not None else {}
     manifest = Manifest(
@@ -101,8 +100,10 @@ def make_index(
 
     Raises PromiseError when it cannot do what `request` asks.
     """
-    choice = choose_index(request, len(store), store.dim)
-    built = build_index(store, metric, choice, request, progress)
+    choice, promised = choose_index(request, len(store), store.dim), request
+    if len(store) == 0:  # nothing can be learnt from; what was asked for is kept until there is something
+        choice, promised = Choice("flat", "the index is empty"), IndexRequest()
+    built = build_index(store, metric, choice, promised, progress)
     path = layout.index(generation, built.index.suffix)
     written = _save(built.index, path)
     rows = layout.rows(generation)

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from embedsearch.artifact import Layout, Manifest, Pending, read_manifest, read_pending, verify_files
+from embedsearch.artifact.adding import discard_unfit_adds
 from embedsearch.config import Recipe
 from embedsearch.errors import ContradictionError, DamagedIndexError, UsageError
 from embedsearch.postprocess import Projection
 from embedsearch.sources import ArraySource, ItemSource
-from embedsearch.store import ItemStore, StoreWriter
+from embedsearch.store import StoreWriter
 from embedsearch.store.writer import latest_version
 
 
@@ -140,18 +141,11 @@ def stored(writer: StoreWriter, key: str) -> Iterator[tuple[str, str, bool]]:
         yield from zip(batch[key].to_pylist(), batch["fingerprint"].to_pylist(), own, strict=True)
 
 
-def n_added(layout: Layout, manifest: Manifest) -> int:
-    """How many items of a generation came by adds from other sources than its build's."""
-    with contextlib.suppress(DamagedIndexError, OSError, ValueError):  # what is replaced may be damaged
-        store = ItemStore.open(layout.items, manifest.store.version)
-        return store.count_where("added_from IS NOT NULL") if "added_from" in store.schema.names else 0
-    return 0
-
-
 def tidy(layout: Layout, manifest: Manifest) -> None:
     """Removes what neither this generation nor the one before it needs; readers may still hold that."""
     layout.pending.unlink(missing_ok=True)
     shutil.rmtree(layout.pooled, ignore_errors=True)
+    discard_unfit_adds(layout, manifest.recipe)
     before = manifest.previous
     named = (*manifest.held.files, *(before.files if before else ()))
     for _, path in layout.generation_files():

@@ -51,6 +51,11 @@ class ItemStore:
     def __len__(self) -> int:
         return int(self._dataset.count_rows())
 
+    @property
+    def n_added(self) -> int:
+        """How many rows came by adds from other sources than the build's own."""
+        return self.count_where("added_from IS NOT NULL") if "added_from" in self.schema.names else 0
+
     def count_where(self, where: str) -> int:
         """How many rows the SQL condition holds for."""
         return int(self._dataset.count_rows(filter=where))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from embedsearch.artifact import Manifest, StoreEntry, fsync_path, record_files, write_manifest
+from embedsearch.artifact import Manifest, StoreEntry, flush, record_files, write_manifest
 from embedsearch.artifact.manifest import FORMAT_VERSION
 from embedsearch.pipeline.change.opening import Change
 from embedsearch.pipeline.chunks import long_texts_condition
@@ -37,8 +37,7 @@ def commit_change(
             kept[name] = before.files[name]
         else:
             added.append(path)
-    for path in [*added, *{path.parent for path in added}]:
-        fsync_path(path)
+    flush(layout.root, added)
     manifest = replace(
         before,
         generation=before.generation + 1,

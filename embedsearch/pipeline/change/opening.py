@@ -52,7 +52,7 @@ def _require_no_build(layout: Layout, manifest: Manifest) -> None:
         return
     if pending.generation > manifest.generation and not is_without_rows(layout, pending):
         raise UnfinishedBuildError(
-            f"{layout.root} holds an unfinished build of {pending.source}; run its build command again to finish it, "
-            "then this one"
+            f"{layout.root} holds an unfinished build of {pending.source}; run its build command again to finish it "
+            f"first, or give it up by removing {layout.pending}: the index then stays as it answers now"
         )
     layout.pending.unlink()  # it has committed, or never wrote a row

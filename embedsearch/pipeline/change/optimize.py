@@ -9,12 +9,11 @@ from pathlib import Path
 from embedsearch.artifact import (
     Manifest,
     StoreEntry,
-    fsync_path,
+    flush,
     record_files,
     verify_files,
     write_manifest,
 )
-from embedsearch.artifact.adding import discard_unfit_adds
 from embedsearch.artifact.manifest import FORMAT_VERSION
 from embedsearch.pipeline.change.opening import Change, changing
 from embedsearch.pipeline.commit import asked_for, library_versions, make_index
@@ -52,7 +51,6 @@ def run_optimize(root: Path, progress: Progress) -> OptimizeReport:
         n_folded, n_dropped = drift(root, manifest, change.store)
         if not manifest.is_folded:
             manifest = _folded(change, progress)
-        discard_unfit_adds(layout, manifest.recipe)
         tidy(layout, manifest)
         return OptimizeReport(
             root,
@@ -77,8 +75,7 @@ def _folded(change: Change, progress: Progress) -> Manifest:
     request = asked_for(before.index)
     entry, written = make_index(layout, generation, store, before.recipe.metric, request, progress)
     new = [*tracked_files(layout.items, store.version), *written]
-    for path in [*new, *{path.parent for path in new}]:
-        fsync_path(path)
+    flush(layout.root, new)
     kept = {} if before.postprocess is None else {before.postprocess: before.files[before.postprocess]}
     manifest = replace(
         before,

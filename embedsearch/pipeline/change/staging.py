@@ -10,6 +10,7 @@ import pyarrow as pa
 from embedsearch.artifact import Layout
 from embedsearch.artifact.adding import Adding
 from embedsearch.config import Recipe
+from embedsearch.errors import EmbedSearchError
 from embedsearch.pipeline.chunks import input_column
 from embedsearch.store import StoreWriter
 from embedsearch.store.writer import latest_version
@@ -32,14 +33,11 @@ class Staging:
 
     @classmethod
     def open(cls, layout: Layout, source: str, recipe: Recipe, columns: pa.Schema, *, restart: bool) -> Self:
-        """What is staged of `source`, unless `restart`, or its rows have other metadata `columns` by now."""
+        """What is staged of `source`, unless `restart`, or it cannot be read or has other metadata than `columns`."""
         adding = Adding(layout.root, source, recipe)
-        fresh = restart or not adding.is_there() or latest_version(adding.rows) == 0
-        writer = StoreWriter(adding.rows, columns, fresh=fresh)
-        if not fresh and not writer.has_columns(columns):
-            writer = StoreWriter(adding.rows, columns, fresh=True)
-        if writer.is_empty:
-            adding.begin()
+        if restart or not _is_of_use(adding, columns):
+            adding.discard()
+        writer = StoreWriter(adding.rows, columns, fresh=not adding.rows.exists())
         return cls(adding, writer, input_column(recipe))
 
     def staged(self) -> Iterator[tuple[str, str]]:
@@ -53,8 +51,11 @@ class Staging:
             self._writer.delete_rows(self._writer.open().row_ids_with(self._key, inputs))
 
     def append(self, block: Block) -> None:
-        if len(block):
-            self._writer.append(block)
+        if len(block) == 0:
+            return
+        if self._writer.is_empty:
+            self._adding.begin()
+        self._writer.append(block)
 
     def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         """What is staged, in the order it came."""
@@ -64,3 +65,12 @@ class Staging:
     def discard(self) -> None:
         """All is committed, or nothing is wanted."""
         self._adding.discard()
+
+
+def _is_of_use(adding: Adding, columns: pa.Schema) -> bool:
+    try:
+        if not adding.is_there() or latest_version(adding.rows) == 0:
+            return False
+        return StoreWriter(adding.rows, columns, fresh=False).has_columns(columns)
+    except (EmbedSearchError, OSError, ValueError):
+        return False  # what is staged can be had again
