@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 
 NPROBE, K_FACTOR = 32, 8
-# (nprobe, k_factor) for ten answers. Each misses about as many by its lists as by its codes: PQ of d/2 codes over text
-# embeddings (MiniLM, 384-d), pictures (VGG16, 512-d) and words (GloVe, 50-d)
+# (nprobe, k_factor) for ten answers: each misses about as many by its lists as by its codes, over text embeddings
+# (MiniLM, 384-d), pictures (VGG16, 512-d) and words (GloVe, 50-d)
 _LADDER = (
-    (1, 2), (2, 2), (3, 2), (4, 3), (6, 3), (8, 3), (12, 4), (16, 4), (24, 4), (32, 6), (48, 6), (64, 8), (96, 8),
-    (128, 12), (192, 12), (256, 16), (384, 24), (512, 32), (768, 48), (1024, 64), (2048, 96), (4096, 128),
+    (1, 2), (2, 2), (3, 3), (4, 3), (6, 4), (8, 4), (12, 6), (16, 6), (24, 8), (32, 8), (48, 10), (64, 12), (96, 16),
+    (128, 16), (192, 24), (256, 32), (384, 32), (512, 48), (768, 64), (1024, 64), (2048, 96), (4096, 128),
 )  # fmt: skip
 _LADDER_K = 10
 _LAST_K_FACTOR = 128  # with all lists
