@@ -148,7 +148,8 @@ def test_pictures(place, pictures, passes, tmp_path, monkeypatch):
     killed(place, "add", out, source)
     index = es.open(out)
     assert_same(state(index), new if place in AFTER else old)
-    assert unfinished_adds(out) == [str(source)] == index.info()["unfinished_adds"]
+    waiting = [] if place == "before the first shard" else [str(source)]
+    assert unfinished_adds(out) == waiting == index.info()["unfinished_adds"]
     passes.clear()
     again = index.add(source)
     staged = {"after the first shard": 1, "before the third shard": 2, "before anything is merged": 4}.get(place, 0)
