@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 from numpy.typing import NDArray
 
 from embedsearch.index.base import Rows, Scores
-from embedsearch.index.graph import walk
+from embedsearch.index.graph import plain
 from embedsearch.index.graph.arrays import Queries
 from embedsearch.index.graph.nodes import Nodes
 from embedsearch.index.graph.regions import N_ENTRIES
@@ -17,6 +19,8 @@ from embedsearch.vectors import Matrix
 _MOST_IN_BEAM = 4096
 # a node met on a scan costs so much less than one met on a walk, which has to be fetched and looked up
 _SCAN_GAIN = 3
+# so many queries of a process are walked in numpy: loading the compiled walk takes as long as some hundred of them
+_n_plain_left = 8
 _NONE = np.empty(0, np.bool_)
 
 
@@ -46,6 +50,15 @@ def search(nodes: Nodes, xq: Matrix, k: int, ef_search: int, allowed: NDArray[np
     return asked.answers()
 
 
+def _may_be_plain(n: int) -> bool:
+    """Whether n queries are among the first few of a process that has not loaded the compiled walk."""
+    global _n_plain_left
+    if n > _n_plain_left or "embedsearch.index.graph.walk" in sys.modules:
+        return False
+    _n_plain_left -= n
+    return True
+
+
 class _Asked:
     """A batch of queries in the order of the regions they fall into, and their answers."""
 
@@ -62,12 +75,22 @@ class _Asked:
         self.found = np.empty((len(xq), k), np.int64)
 
     def walk(self, size: int, n_ranked: int, is_allowed: NDArray[np.bool_]) -> None:
+        if len(is_allowed) == 0 and _may_be_plain(len(self.D)):
+            for q in range(len(self.D)):
+                nodes = plain.walk_query(self.graph, self.queries.heads[q], self.queries.entries[q], size)
+                k = self.D.shape[1]
+                self.D[q], self.found[q] = plain.rank_query(self.graph, self.queries, q, nodes[:n_ranked], k)
+            return
+        from embedsearch.index.graph import walk
+
         def answer(first: int, last: int) -> None:
             walk.walk_queries(self.graph, self.queries, is_allowed, size, n_ranked, self.D, self.found, first, last)
 
         in_slices(answer, len(self.D))
 
     def scan(self, among: NDArray[np.int32], n_ranked: int) -> None:
+        from embedsearch.index.graph import walk
+
         n_ranked = max(min(n_ranked, len(among)), 1)
 
         def answer(first: int, last: int) -> None:
@@ -94,6 +117,8 @@ class _Asked:
             self.D[q, : len(best)], self.found[q, : len(best)] = scores[best], chosen[best]
 
     def _scores(self, chosen: NDArray[np.int32], q: int) -> Scores:
+        from embedsearch.index.graph import walk
+
         scores = np.empty(len(chosen), np.float32)
         along, across, base = self.queries.along[q], self.queries.across[q], self.queries.bases[q]
 

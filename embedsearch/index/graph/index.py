@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsearch.index.base import Rows, Scores, SearchParams, VectorIndex
+from embedsearch.index.graph import asking
 from embedsearch.index.graph.codes import LANES, MOST_AXES, Codec
 from embedsearch.index.graph.nodes import Nodes
 from embedsearch.index.graph.regions import N_COORDINATES, Regions, n_regions
@@ -124,8 +125,6 @@ class GraphIndex(VectorIndex):
     def search(
         self, xq: Matrix, k: int, params: SearchParams, allowed: NDArray[np.bool_] | None = None
     ) -> tuple[Scores, Rows]:
-        from embedsearch.index.graph import asking  # compiles
-
         return asking.search(self._finished(), xq, k, int(params.get("ef_search", EF_SEARCH)), allowed)
 
     def efforts(self, k: int) -> list[dict[str, int]]:

@@ -1,0 +1,187 @@
+"""The graph family: compiled loops against numpy, codes against the vectors they stand for."""
+
+import subprocess
+import sys
+
+import numpy as np
+import oracle
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+
+from embedsearch.errors import DamagedIndexError
+from embedsearch.index.graph import asking, insert, plain, vector_ops, walk
+from embedsearch.index.graph.codes import LANES, Codec
+from embedsearch.index.graph.index import GraphIndex
+from embedsearch.types import Metric
+from embedsearch.vectors import l2_normalize
+
+
+def made(x, metric=Metric.COSINE, **build):
+    index = GraphIndex.create(x.shape[1], metric, {"n": len(x), **build})
+    index.train(x)
+    for start in range(0, len(x), 700):
+        index.add(x[start : start + 700])
+    index.complete(lambda n: None)
+    return index
+
+
+@pytest.fixture(scope="module")
+def x():
+    rng = np.random.default_rng(2)
+    return l2_normalize((rng.normal(size=(3000, 10)) @ rng.normal(size=(10, 70))).astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def index(x):
+    return made(x)
+
+
+@njit
+def _l2(a, i, b, j, width):
+    return vector_ops.l2_bytes(a, i, b, j, width)
+
+
+@njit
+def _dot(values, place, weights, offset):
+    return vector_ops.dot(values, place, weights, offset)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 8), st.integers(0, 40), st.integers(0, 40), st.integers(0, 2**31))
+def test_the_distance_of_bytes_is_numpys(n_lanes, i, j, seed):
+    width = n_lanes * LANES
+    a, b = np.random.default_rng(seed).integers(0, 256, (2, width + 64), dtype=np.uint8)
+    expected = ((a[i : i + width].astype(np.int64) - b[j : j + width]) ** 2).sum()
+    assert _l2(a, i, b, j, width) == expected
+
+
+def test_the_largest_distance_does_not_overflow():
+    a, b = np.zeros(1024, np.uint8), np.full(1024, 255, np.uint8)
+    assert _l2(a, 0, b, 0, 1024) == 1024 * 255**2
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16])
+@pytest.mark.parametrize("n", [1, 7, 16, 33, 384])
+def test_products_with_small_integers_are_numpys(dtype, n, rng):
+    info = np.iinfo(dtype)
+    values = rng.integers(info.min, info.max + 1, 500).astype(dtype)
+    weights = rng.normal(size=n).astype(np.float32)
+    expected = ((values[9 : 9 + n].astype(np.float64) - 3) * weights).sum()
+    np.testing.assert_allclose(_dot(values, 9, weights, np.float32(3)), expected, rtol=1e-4, atol=1e-3 * info.max)
+
+
+@pytest.mark.parametrize("size", [10, 40, 300])
+def test_the_compiled_walk_ends_at_the_nodes_that_the_plain_one_finds(index, x, size, rng):
+    xq = l2_normalize(x[:60] + 0.1 * rng.normal(size=(60, 70)).astype(np.float32))
+    asked = asking._Asked(index._nodes, xq, 10)
+    asked.walk(size, size, asking._NONE)
+    for q in range(60):
+        nodes = plain.walk_query(asked.graph, asked.queries.heads[q], asked.queries.entries[q], size)
+        D, found = plain.rank_query(asked.graph, asked.queries, q, nodes, 10)
+        np.testing.assert_array_equal(found, asked.found[q])
+        np.testing.assert_allclose(D, asked.D[q], rtol=1e-5, atol=1e-6)
+
+
+def test_a_process_that_asks_little_never_loads_the_compiler(index, x, tmp_path):
+    index.save(tmp_path / "x.graph")
+    np.save(tmp_path / "q.npy", x[:3])
+    code = (
+        "import sys, numpy as np, pathlib\n"
+        "from embedsearch.index.graph.index import GraphIndex\n"
+        "from embedsearch.types import Metric\n"
+        f"index = GraphIndex.load(pathlib.Path({str(tmp_path / 'x.graph')!r}), Metric.COSINE)\n"
+        f"q = np.load({str(tmp_path / 'q.npy')!r})\n"
+        "print(index.search(q, 5, {'ef_search': 60})[1].tolist(), 'numba' in sys.modules)\n"
+        "print(index.search(np.repeat(q, 4, 0), 5, {'ef_search': 60})[1][::4].tolist(), 'numba' in sys.modules)\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    expected = index.search(x[:3], 5, {"ef_search": 60})[1].tolist()
+    assert told == [f"{expected} False", f"{expected} True"]
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+@pytest.mark.parametrize("n_bytes", [1, 2])
+def test_scores_are_those_of_the_vectors_to_what_the_codes_leave_out(metric, n_bytes, x, rng):
+    rows = x if metric is Metric.COSINE else x * rng.uniform(0.5, 3, (len(x), 1)).astype(np.float32)
+    index = made(rows, metric, residual_bytes=n_bytes)
+    scores, found = index.search(rows[:50], 10, {"ef_search": 100})
+    truth = np.take_along_axis(oracle.scores_of(rows[:50], rows, metric), found, axis=1)
+    scale = 1.0 if metric is Metric.COSINE else float(np.abs(truth).max())
+    assert np.abs(scores - truth).max() < (2e-3 if n_bytes == 1 else 2e-5) * scale
+
+
+def test_decoded_vectors_are_the_vectors(x):
+    codec = Codec.fit(x, Metric.L2)
+    heads, residuals, scales, norms = codec.encode(x, 2)
+    decoded = codec.mean + (heads[:, : len(codec.axes)].astype(np.float64) - 128) * codec.step @ codec.axes
+    decoded += residuals * scales[:, None].astype(np.float64)
+    np.testing.assert_allclose(decoded, x, atol=2e-5)
+    np.testing.assert_allclose(norms, ((x - codec.mean) ** 2).sum(axis=1), rtol=1e-3)
+    np.testing.assert_allclose(codec.axes @ codec.axes.T, np.eye(len(codec.axes)), atol=1e-4)
+    assert codec.width % LANES == 0
+
+
+def test_a_vector_far_off_the_others_is_found_by_itself(x):
+    rows = np.concatenate([x, x[:1] * 50])
+    index = made(rows, Metric.L2)
+    scores, found = index.search(rows[-1:], 1, {"ef_search": 50})
+    assert found[0, 0] == len(x) and scores[0, 0] < 1
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 9, 40])
+@pytest.mark.parametrize("metric", list(Metric))
+def test_few_vectors(n, metric, rng):
+    x = rng.normal(size=(n, 6)).astype(np.float32)
+    _, rows = made(x, metric).search(x, n, {"ef_search": 10})
+    assert all(sorted(row) == list(range(n)) for row in rows.tolist())
+
+
+def test_equal_vectors_and_zeros(rng):
+    x = np.repeat(rng.normal(size=(4, 16)).astype(np.float32), 200, axis=0)
+    x[:30] = 0
+    scores, rows = made(x, Metric.L2).search(x[[0, 100, 700]], 50, {"ef_search": 60})
+    assert scores[:, :30] == pytest.approx(0, abs=1e-4) and scores[1:] == pytest.approx(0, abs=1e-4)
+    assert set(rows[0, :30].tolist()) == set(range(30))
+    assert all(len(set(row)) == 50 for row in rows.tolist())
+
+
+def test_every_node_can_be_reached(index):
+    nodes = index._nodes
+    assert insert.reached(nodes.graph.links, nodes.graph.degree, np.unique(nodes.doors), len(nodes)).all()
+    links = nodes.links
+    for node in range(0, len(nodes), 97):
+        linked = links[node][links[node] >= 0]
+        assert len(set(linked.tolist())) == len(linked) and node not in linked
+        assert (links[node][len(linked) :] == -1).all()
+
+
+def test_threads_do_not_change_the_graph(index, x):
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        alone = made(x)
+    finally:
+        faiss.omp_set_num_threads(before)
+    np.testing.assert_array_equal(alone._nodes.links, index._nodes.links)
+
+
+def test_the_key_of_a_beam_orders_by_distance_then_node():
+    beam = np.zeros(3, np.uint64)
+    keys = [np.uint64(d << 32 | n << 1) for d, n in [(5, 1), (5, 0), (2, 9), (9, 9), (5, 1)]]
+    count = 0
+    for key in keys:
+        if walk.insert_key(beam, count, key) >= 0:
+            count = min(count + 1, 3)
+    assert beam.tolist() == [2 << 32 | 18, 5 << 32, 5 << 32 | 2]
+
+
+def test_a_file_that_is_cut_off_is_damaged(index, tmp_path):
+    index.save(tmp_path / "x.graph")
+    whole = (tmp_path / "x.graph").read_bytes()
+    (tmp_path / "x.graph").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DamagedIndexError, match="cannot be read"):
+        GraphIndex.load(tmp_path / "x.graph", Metric.COSINE)
