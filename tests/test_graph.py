@@ -142,7 +142,7 @@ def test_equal_vectors_and_zeros(rng):
     x = np.repeat(rng.normal(size=(4, 16)).astype(np.float32), 200, axis=0)
     x[:30] = 0
     scores, rows = made(x, Metric.L2).search(x[[0, 100, 700]], 50, {"ef_search": 60})
-    assert scores[:, :30] == pytest.approx(0, abs=1e-4) and scores[1:] == pytest.approx(0, abs=1e-4)
+    assert (scores[:, :30] < 1e-4).all() and (scores[1:] < 1e-4).all()
     assert set(rows[0, :30].tolist()) == set(range(30))
     assert all(len(set(row)) == 50 for row in rows.tolist())
 

@@ -53,11 +53,28 @@ def test_rows_come_back_in_the_order_they_were_added(filled):
         assert hit.metadata == {"price": 0.0, "text": "it's id49"}
 
 
+# what a parser of whole statements would take, and pass over the end of
+NOT_ONE_CONDITION = [
+    "1=1; DELETE FROM items",
+    "1=1 LIMIT 3",
+    "1=1 ORDER BY price",
+    "1=1) LIMIT (3",
+    "1=1) UNION (SELECT 1",
+    "price > 3 -- and more",
+    "price > 3 /* and more */",
+    "price > 3 GROUP BY text",
+    "text = 'open",
+    "(price > 3",
+    "id in (SELECT id FROM items)",
+]
+
+
 def test_conditions_and_what_is_wrong_with_them(filled):
     store = filled[0].open()
     assert store.rows_where("text = 'it''s id9'").tolist() == [9]
     assert store.rows_where("price >= 6").tolist() == [6, 13, 20, 27, 34, 41, 48]
-    for bad in ("nope > 1", "price >>", "price", "1; DROP TABLE items", ""):
+    assert store.rows_where("(price >= 6) OR text = 'a;b -- (c'").tolist() == [6, 13, 20, 27, 34, 41, 48]
+    for bad in ("nope > 1", "price >>", "price", "1; DROP TABLE items", "", *NOT_ONE_CONDITION):
         with pytest.raises(UsageError, match="columns: id, price, text"):
             store.rows_where(bad)
 

@@ -206,7 +206,7 @@ def test_nothing_to_index_is_an_error_that_says_why(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"index": "tree"}, "auto, flat, hnsw"),
+        ({"index": "tree"}, "auto, flat, graph, hnsw, ivf"),
         ({"metric": "hamming"}, "cosine, ip, l2"),
         ({"backbone": "minilm"}, "reads texts"),
         ({"backbone": "vgg"}, "vgg11|vgg16|vgg19"),

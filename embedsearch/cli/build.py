@@ -92,7 +92,8 @@ def build(
     index: Annotated[
         str,
         typer.Option(
-            help="auto, flat (exact), graph (fast), ivf (little memory), hnsw (the graph of FAISS), or a FAISS string "
+            help="auto, flat (exact), graph (fast), ivf (little memory), hnsw "
+            "(FAISS's graph), or a FAISS factory string "
             "such as IVF1024,SQ8."
         ),
     ] = "auto",

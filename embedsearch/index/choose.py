@@ -45,8 +45,17 @@ class IndexRequest:
             raise UsageError(f"memory is {self.memory_bytes} bytes; it must be above 0")
         if self.latency_ms is not None and not self.latency_ms > 0:
             raise UsageError(f"latency is {self.latency_ms} ms; it must be above 0")
-        if self.family != "auto" and not is_factory(self.family) and self.family not in INDEXES:
-            raise unknown("index", self.family, ["auto", *INDEXES], "(or a FAISS factory string, such as IVF1024,SQ8)")
+        if (
+            self.family != "auto"
+            and not is_factory(self.family)
+            and (self.family not in INDEXES or self.family == "factory")
+        ):
+            raise unknown(
+                "index",
+                self.family,
+                ["auto", *(name for name in INDEXES if name != "factory")],
+                "(or a FAISS factory string, such as IVF1024,SQ8)",
+            )
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> IndexRequest:

@@ -70,7 +70,8 @@ class FactoryIndex(FaissIndex):
         share = 1.0 if allowed is None else float(allowed.mean())
         search: dict[str, float] = {name: params.get(name, _USUAL[name]) for name in knobs}
         if "nprobe" in knobs:
-            search["nprobe"] = math.ceil(search["nprobe"] / share)
+            # more answers lie in more lists: the neighbourhood that holds them grows
+            search["nprobe"] = math.ceil(search["nprobe"] * max(k / 10, 1.0) ** 0.5 / share)
         if "ef_search" in knobs:
             search["ef_search"] = math.ceil(max(search["ef_search"], k) / share)
         if "k_factor" in knobs:  # FAISS asks for no more candidates than there are

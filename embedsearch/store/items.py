@@ -189,9 +189,8 @@ class ItemStore:
 
         Raises UsageError when it does not parse, or names a column that is not there.
         """
-        condition = enclosed(where)
         try:
-            table = self._dataset.to_table(columns=["_rowoffset"], filter=condition)
+            table = self._dataset.to_table(columns=["_rowoffset"], filter=enclosed(where))
         except (ValueError, OSError) as error:
             columns = ", ".join(["id", *self.metadata_columns])
             reason = _first_line(error).removeprefix("Invalid user input: ").partition(" Valid fields are")[0]

@@ -28,19 +28,19 @@ class Plan:
     k_factor: float
 
 
-def plan_search(k: int, nprobe: int, k_factor: int, n_lists: int, n: int, n_allowed: int) -> Plan | None:
-    """The search for k of n_allowed rows (of n); None where it takes less to read all that are allowed.
+def plan_search(k: int, nprobe: int, n_candidates: int, n_lists: int, n: int, n_allowed: int) -> Plan | None:
+    """The search for k of n_allowed rows (of n) by ranking n_candidates; None where it takes less to read all of them.
 
     Where only some rows are allowed, as many more lists are scanned, so that as many of those are met; and always
     enough for k answers.
     """
-    candidates = min(max(k * k_factor, k), n_allowed)
+    candidates = min(max(n_candidates, k), n_allowed)
     probed = max(nprobe * n / n_allowed, _SPARE * k * n_lists / n_allowed)
     probed = min(math.ceil(probed), n_lists)
     codes = n * probed / n_lists
     if ROW_COST * n_allowed <= codes + ROW_COST * candidates:
         return None
-    return Plan(probed, candidates / k)
+    return Plan(probed, max(candidates / k, 1.0))
 
 
 def efforts(k: int, n_lists: int) -> list[dict[str, int]]:
