@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,12 @@ import numpy as np
 from libraries import EFFORTS, THREADS, K, Library
 
 import embedsearch as es
-from embedsearch.index import choose_index
+from embedsearch.index import IndexRequest, choose_index
 from embedsearch.pipeline.fit import sample_rows
 from embedsearch.registry import INDEXES
 from embedsearch.types import Metric
 
-FAMILY = "graph" if "graph" in INDEXES else "hnsw"
-# recall may be asked for; without it there is but the recall that an index has by itself
-STEERABLE = "recall" in inspect.signature(es.Index.search_vectors).parameters
+FAMILY = "graph"
 RECALLS = (0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
 
 
@@ -26,8 +23,8 @@ class Ours(Library):
 
     name, package, module = "embedsearch", "embedsearch", "embedsearch"
     settings = f'index="{FAMILY}", public API'
-    effort_name = "recall asked for" if STEERABLE else "its own"
-    efforts = RECALLS if STEERABLE else (0.0,)
+    effort_name = "recall asked for"
+    efforts = RECALLS
 
     def build(self, xb: np.ndarray, folder: Path) -> None:
         _set_threads()
@@ -35,14 +32,15 @@ class Ours(Library):
 
     def load(self, folder: Path, n: int, dim: int) -> None:
         self._index = es.open(folder / "index")
+        most = max(point["recall"] for point in self._index.info()["index"]["tuned"]["curve"])
+        self.efforts = tuple(recall for recall in RECALLS if recall <= most)
         _set_threads()
 
     def use_threads(self, threads: int) -> None:
         _set_threads()  # single queries find THREADS as well: that it uses one is its own affair
 
     def search(self, xq: np.ndarray, effort: float) -> Any:
-        asked: dict[str, Any] = {"recall": effort} if STEERABLE else {}
-        return self._index.search_vectors(xq, k=K, **asked)
+        return self._index.search_vectors(xq, k=K, recall=effort)
 
     def rows(self, answer: Any) -> np.ndarray:
         return np.array([[-1 if name is None else int(name) for name in names] for names in answer[0]], np.int64)
@@ -59,20 +57,17 @@ class OursIndexOnly(Library):
     def build(self, xb: np.ndarray, folder: Path) -> None:
         _set_threads()
         n, dim = xb.shape
-        self._index = INDEXES.get(FAMILY).create(dim, Metric.COSINE, choose_index(FAMILY, n, dim).build)
-        if self._index.needs_training:
-            self._index.train(xb[sample_rows(n)])
-        self._index.reserve(n)
+        self._index = INDEXES.get(FAMILY).create(dim, Metric.COSINE, choose_index(IndexRequest(FAMILY), n, dim).build)
+        self._index.train(xb[sample_rows(n)])
         self._index.add(xb)
-        if hasattr(self._index, "complete"):
-            self._index.complete(lambda rows: None)
+        self._index.complete(lambda rows: None)
 
     def save(self, folder: Path) -> None:
         self._index.save(folder / "index.faiss")
 
     def load(self, folder: Path, n: int, dim: int) -> None:
         self._index = INDEXES.get(FAMILY).load(folder / "index.faiss", Metric.COSINE)
-        self._usual = dict(choose_index(FAMILY, n, dim).search)
+        self._usual = dict(choose_index(IndexRequest(FAMILY), n, dim).search)
         _set_threads()
 
     def use_threads(self, threads: int) -> None:

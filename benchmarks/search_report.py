@@ -8,7 +8,7 @@ from pathlib import Path
 
 from curves import front, speed_at
 from libraries import K
-from ours import FAMILY, STEERABLE, Ours, OursIndexOnly
+from ours import FAMILY, Ours, OursIndexOnly
 from rounds import LATENCY_RECALL, Measured
 from search_sets import SearchSet
 from targets import Ratio
@@ -90,7 +90,7 @@ def sweeps(results: Sequence[Measured]) -> list[str]:
 
 def notes() -> list[str]:
     """How to read the tables."""
-    judged = "by the public API" if STEERABLE else "of the index alone, as the public API cannot be asked for a recall"
+    judged = "by the public API"
     return [
         "Recall@10 is the share of answers that score as much as the true tenth by exact search. Speeds at a recall "
         "are read off each one's own sweep, its logarithm linear in recall between the best points; `-` where the "

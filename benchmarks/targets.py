@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from curves import speed_at
 from libraries import SVS, Hnswlib, Usearch
-from ours import STEERABLE, Ours, OursIndexOnly
+from ours import Ours, OursIndexOnly
 from rounds import Measured
 
 RECALLS = (0.95, 0.99)
@@ -39,7 +39,7 @@ class Ratio:
     @property
     def is_met(self) -> bool | None:
         """None without a target. The public road counts, where it can be asked for a recall."""
-        figure = self.api if STEERABLE else self.inside
+        figure = self.api
         if self.least is None and self.most is None:
             return None
         if figure is None:
