@@ -2,6 +2,7 @@
 
 import gc
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import oracle
@@ -56,7 +57,7 @@ def test_effort_buys_recall_and_scores_are_those_of_the_vectors(metric, spread):
     ladder = index.efforts(10)
     found = [index.search(xq, 10, effort) for effort in (ladder[0], ladder[len(ladder) // 2], ladder[-1])]
     recalls = [recall_of(rows, xq, xb, metric) for _, rows in found]
-    assert recalls[0] < recalls[1] < recalls[2] and recalls[2] >= 0.99
+    assert recalls[0] < recalls[1] <= recalls[2] and recalls[2] >= 0.99
     scores, rows = found[-1]
     truth = np.take_along_axis(oracle.scores_of(xq, xb, metric), rows, axis=1)
     lengths = np.linalg.norm(xq, axis=1).max() * np.linalg.norm(xb, axis=1).max()
@@ -102,7 +103,7 @@ def test_a_filter_leaves_no_query_short_and_costs_no_recall(share, metric, sprea
 
 
 def test_what_is_allowed_in_other_lists_is_found(spread):
-    xb = np.concatenate([spread, spread[:900] * 0.05 + 30]).astype(np.float32)
+    xb = np.concatenate([spread, spread[:900] * 0.5 + 30]).astype(np.float32)
     index = make(Metric.L2, xb)
     allowed = np.arange(len(xb)) >= len(spread)
     _, rows = index.search(xb[:64], 10, {"nprobe": 1, "k_factor": 2}, allowed)
@@ -237,10 +238,10 @@ def test_how_a_search_is_planned():
     # half the rows allowed: twice the lists, so that as many allowed ones are met
     half = plan_search(10, 16, 80, n_lists, n, n // 2)
     assert half is not None and half.nprobe == 32
-    # few rows are read one and all
-    codes = 16 * 100 * (n // n_lists)
-    assert plan_search(10, 16, 80, n_lists, n, n // 100) is not None
-    assert plan_search(10, 16, 80, n_lists, n, int((codes / 100 / ROW_COST * 100) ** 0.5 * 10)) is None
+    # few rows are read one and all, where that takes less than meeting them in the lists: here up to 6 %
+    share = (16 / n_lists / ROW_COST) ** 0.5
+    assert plan_search(10, 16, 80, n_lists, n, int(1.1 * share * n)) is not None
+    assert plan_search(10, 16, 80, n_lists, n, int(0.9 * share * n)) is None
     assert plan_search(10, 1, 10, n_lists, n, 1000) is None
     # enough lists for k, whatever was asked
     many = plan_search(5000, 1, 5000, n_lists, n, n)
@@ -254,7 +255,7 @@ def test_efforts_grow_and_end_with_all_lists(k):
         ladder = [(effort["nprobe"], effort["k_factor"]) for effort in efforts(k, n_lists)]
         assert ladder == sorted(ladder) and len(set(ladder)) == len(ladder)
         assert ladder[-1][0] == n_lists
-        assert all(second[1] >= first[1] for first, second in zip(ladder, ladder[1:], strict=False))
+        assert all(second[1] >= first[1] for first, second in pairwise(ladder))
 
 
 def test_lists_and_codes_are_a_function_of_size():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -81,6 +82,21 @@ class ArraySource:
             ids = [str(i) for i in numbers] if self._ids is None else list(self._ids[start : start + len(x)])
             rows = [{}] * len(x) if self._metadata is None else self._metadata.slice(start, len(x)).to_pylist()
             yield ids, x, rows
+            _release(self._matrix)
+
+
+def _release(matrix: NDArray[Any]) -> None:
+    """Gives back the memory that the pages of a file take, where `matrix` is mapped from one and cannot be written to.
+
+    They are read again where they are asked for.
+    """
+    base: Any = matrix
+    only_read = False
+    while isinstance(base, np.ndarray):
+        only_read |= isinstance(base, np.memmap) and base.mode == "r"
+        base = base.base
+    if only_read and isinstance(base, mmap.mmap) and hasattr(base, "madvise"):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 def read_matrix(location: str) -> NDArray[Any]:

@@ -25,7 +25,7 @@ class IVFIndex(VectorIndex):
 
     Build parameters: nlist (lists; by the size of the training sample where it is not given), width (dimensions
     that one code stands for, 1 to 4: fewer make larger codes that find more). Search parameters: nprobe (lists
-    that are scanned), k_factor (candidates that are ranked, for each answer).
+    that are scanned), k_factor (candidates that are ranked, for each answer; or n_candidates, for all).
 
     In memory: the codes, and where each row is. On disk, beside the index: the vectors, in the order of the lists, so
     that candidates of one query lie close together; they are mapped, and read where they are needed. Scores are
@@ -48,7 +48,7 @@ class IVFIndex(VectorIndex):
 
     @classmethod
     def plan(cls, n: int, dim: int, recall: float) -> dict[str, Any]:
-        return {"nlist": lists.n_lists(n), "width": lists.code_width(dim)}
+        return {"nlist": lists.n_lists(n), "width": lists.code_width(dim, recall)}
 
     @classmethod
     def usual_search(cls) -> dict[str, int]:
@@ -140,8 +140,8 @@ class IVFIndex(VectorIndex):
             return np.empty((len(xq), k), np.float32), np.empty((len(xq), k), np.int64)
         at_place = allowed if allowed is None or self._row_at is None else allowed[self._row_at]
         n = len(self) if at_place is None else int(at_place.sum())
-        nprobe, k_factor = params.get("nprobe", NPROBE), params.get("k_factor", K_FACTOR)
-        chosen = plan_search(k, nprobe, k_factor, self.nlist, len(self), n)
+        n_candidates = params.get("n_candidates", k * params.get("k_factor", K_FACTOR))
+        chosen = plan_search(k, params.get("nprobe", NPROBE), n_candidates, self.nlist, len(self), n)
         xq = self._scaling.apply(xq)
         if chosen is None:
             D, places = self._scan(xq, k, at_place)
@@ -151,6 +151,11 @@ class IVFIndex(VectorIndex):
             if len(short):  # what is allowed lies in other lists
                 D[short], places[short] = self._scan(xq[short], k, at_place)
         return self._scaling.scores(D), self._rows_at(places)
+
+    def search_others(self, xq: Matrix, own: Rows, k: int, params: SearchParams) -> tuple[Scores, Rows]:
+        # one more for the row itself, but not k_factor more: what is measured is what a search does
+        n_candidates = k * params.get("k_factor", K_FACTOR) + 1
+        return super().search_others(xq, own, k, {**params, "n_candidates": n_candidates})
 
     def _probe(self, xq: Matrix, k: int, chosen: Plan, sel: Any) -> tuple[Scores, Rows]:
         import faiss

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,11 +21,12 @@ TRAINING_ROWS_PER_LIST = 39  # what FAISS asks for, at least
 _MOST_TRAINING_ROWS_PER_LIST = 64
 _ITERATIONS = 8
 _SEED = 1234
-# (most dimensions, width): of longer vectors one 4-bit code stands for more dimensions; beyond the last for WIDEST.
-# Over texts (384-d) and pictures (512-d) width 4 was a tenth to a half faster than 2 at recall .95 to .99, in half the
-# memory; over words (50-d) width 1 was a quarter faster than 2
-WIDTHS = ((64, 1), (192, 2))
-WIDEST = 4
+# one 4-bit code stands for one dimension of vectors of up to NARROW, for 4 beyond WIDE. Over texts (384-d) and pictures
+# (512-d) 4 was a tenth to a half faster than 2 at recall .95 to .99, in half the memory; over words (50-d) 1 was a
+# quarter faster than 2. Between, it is 2 up to COARSE_MAX_RECALL: beyond, so many candidates would have to be ranked
+# that 1 is faster (over the mixture of benchmarks/scale.py, 128-d, three times at .99)
+NARROW, WIDE = 64, 192
+COARSE_MAX_RECALL = 0.95
 BLOCK = 32  # codes that a fast scan reads at once
 _ID_BYTES = 8
 
@@ -33,9 +36,11 @@ def n_lists(n: int) -> int:
     return max(min(round(LISTS_PER_ROOT * math.sqrt(n)), n // TRAINING_ROWS_PER_LIST, MOST_LISTS), 1)
 
 
-def code_width(dim: int) -> int:
-    """Dimensions that a 4-bit code stands for."""
-    return next((width for most, width in WIDTHS if dim <= most), WIDEST)
+def code_width(dim: int, recall: float = COARSE_MAX_RECALL) -> int:
+    """Dimensions that a 4-bit code stands for, where a search has to find the share `recall`."""
+    if dim > WIDE:
+        return 4
+    return 1 if dim <= NARROW or recall > COARSE_MAX_RECALL else 2
 
 
 def code_bytes(dim: int, width: int) -> int:
@@ -71,8 +76,25 @@ def train_lists(xt: Matrix, metric: Metric, n_lists: int, width: int) -> Any:
     index = lists
     if padded != dim:
         index = api.IndexPreTransform(api.RemapDimensionsTransform(dim, padded, False), lists)
-    index.train(np.resize(xt, (max(len(xt), lists.pq.ksub), dim)))
+    enough = np.resize(xt, (max(len(xt), lists.pq.ksub), dim))
+    wide = np.pad(enough, ((0, 0), (0, padded - dim))) if padded != dim else enough
+    faiss.Clustering(padded, n_lists, lists.cp).train(wide, flat)
+    with _one_thread():  # thousands of tiny steps, after each of which threads would wait for one another
+        index.train(enough)
     return index
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """FAISS works in the calling thread alone; other threads keep their number."""
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def is_ours(index: Any) -> bool:
