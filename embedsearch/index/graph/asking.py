@@ -129,6 +129,8 @@ class _Asked:
         return scores
 
     def answers(self) -> tuple[Scores, Rows]:
+        if len(self.D) == 1 and self.found[0, -1] >= 0:  # nothing to put in order
+            return self.D, self.nodes.rows[self.found].astype(np.int64)
         D, rows = np.empty_like(self.D), np.empty_like(self.found)
         D[self.order] = self.D
         rows[self.order] = np.where(self.found >= 0, self.nodes.rows[self.found], -1)

@@ -9,7 +9,7 @@ head leaves of x. On text embeddings of 384 dimensions the two find .999 of the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -33,7 +33,8 @@ class Codec:
     """Takes vectors of `metric` to codes and queries to what codes are compared with.
 
     mean: float32 D. axes: float32 n_axes x D, orthonormal rows. step: of a head's byte. radius: of inner
-    products, see `_lifted`; 0 for other metrics. D counts the coordinate that inner products add.
+    products, see `_lifted`; 0 for other metrics. D counts the coordinate that inner products add. mean_along: the
+    coordinates of the mean along the axes.
     """
 
     metric: Metric
@@ -41,6 +42,10 @@ class Codec:
     axes: Matrix
     step: float
     radius: float
+    mean_along: NDArray[np.float32] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean_along", self.axes @ self.mean)
 
     @classmethod
     def fit(cls, xt: Matrix, metric: Metric) -> Self:
@@ -89,27 +94,31 @@ class Codec:
     def queries(self, x: Matrix) -> tuple[NDArray[np.uint8], Matrix, Matrix, NDArray[np.float32], Matrix]:
         """What queries x are walked and scored by (see arrays.Queries): heads, along, across, bases; and where they
         lie among the rows: coordinates along the axes, float32 n x n_axes."""
-        place: Any = (self._query_rows(x) - self.mean) @ self.axes.T
-        heads = self._heads(place)
-        euclidean = self.metric is Metric.L2
-        across: Any = x - self.mean if euclidean else _lifted(x, 0.0, self.metric)
-        along: Any = place if euclidean else across @ self.axes.T
-        bases: Any = np.einsum("nd,nd->n", across, across) if euclidean else across @ self.mean
-        return heads, along, np.ascontiguousarray(across), bases, place
+        if self.metric is Metric.L2:
+            across: Any = x - self.mean
+            along: Any = across @ self.axes.T
+            return self._heads(along), along, across, np.einsum("nd,nd->n", across, across), along
+        across = _lifted(x, 0.0, self.metric)
+        along = across @ self.axes.T
+        place = (along if self.metric is Metric.COSINE else along * self._stretch(x)) - self.mean_along
+        return self._heads(place), along, across, across @ self.mean, place
 
-    def _heads(self, along: Matrix) -> NDArray[np.uint8]:
-        heads = np.full((len(along), self.width), 128, np.uint8)
-        heads[:, : along.shape[1]] = np.clip(np.rint(along / np.float32(self.step)) + 128, 0, 255)
+    def _heads(self, place: Matrix) -> NDArray[np.uint8]:
+        scaled = place * np.float32(1 / self.step)
+        scaled += 128.5  # a byte is cut off behind the point
+        if place.shape[1] == self.width:
+            heads: NDArray[np.uint8] = np.clip(scaled, 0, 255).astype(np.uint8)
+            return heads
+        heads = np.full((len(place), self.width), 128, np.uint8)
+        heads[:, : place.shape[1]] = np.clip(scaled, 0, 255)
         return heads
 
-    def _query_rows(self, x: Matrix) -> Matrix:
-        """Queries where the walk looks for them: for inner products scaled to the length of the longest vector,
-        which changes no order."""
-        if self.metric is not Metric.IP:
-            return x
+    def _stretch(self, x: Matrix) -> Matrix:
+        """What takes queries to the length of the longest vector, n x 1: that changes no order of inner products, and
+        the walk finds them among the rows."""
         lengths = np.sqrt(np.einsum("nd,nd->n", x, x))[:, None]
-        scaled = np.divide(x * self.radius, lengths, out=np.zeros_like(x), where=lengths > 0)
-        return _lifted(scaled, 0.0, self.metric)
+        stretch: Matrix = np.divide(np.float32(self.radius), lengths, out=np.zeros_like(lengths), where=lengths > 0)
+        return stretch
 
 
 def _lifted(x: Matrix, radius: float, metric: Metric) -> Matrix:

@@ -19,17 +19,25 @@ _MOST_NEW = 4096  # links back that are looked at for one node in one batch
 
 @njit(inline="always")
 def _choose(graph, nodes, distances, count, alpha, out, place):
-    """Writes the links chosen among candidates (nearest first) to out[place:][:degree], -1 behind the last."""
-    n, width, degree = 0, graph.width, graph.degree
+    """Writes the links chosen among candidates (nearest first) to out[place:][:degree], -1 behind the last.
+
+    Of nodes with the same code the rule would keep one, and lose the others to every walk; so a quarter of the links
+    may be to such.
+    """
+    n, n_same, width, degree = 0, 0, graph.width, graph.degree
     for candidate in range(count):
         node, limit = nodes[candidate], np.float32(distances[candidate])
         keep = True
-        for chosen in range(n):
-            other = out[place + chosen]
-            between = l2_bytes(graph.heads, np.intp(node) * width, graph.heads, np.intp(other) * width, width)
-            if alpha * np.float32(between) <= limit:
-                keep = False
-                break
+        if limit == 0:
+            keep = n_same < degree // 4
+            n_same += 1
+        else:
+            for chosen in range(n):
+                other = out[place + chosen]
+                between = l2_bytes(graph.heads, np.intp(node) * width, graph.heads, np.intp(other) * width, width)
+                if alpha * np.float32(between) <= limit:
+                    keep = False
+                    break
         if keep:
             out[place + n] = node
             n += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +26,7 @@ class Nodes:
 
     rows: int32 n, the row each node stands for. heads: uint8 n x width. residuals: int8 or int16 n x D. scales, norms:
     float32 n (see codes.py). links: int32 n x degree. doors: int32, the node at which each region is entered.
+    graph: what the compiled loops take of these.
     """
 
     codec: Codec
@@ -37,18 +38,18 @@ class Nodes:
     norms: NDArray[np.float32]
     links: Links
     doors: NDArray[np.int32]
+    graph: Graph = field(init=False)
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
-    def graph(self) -> Graph:
-        """What the compiled loops take."""
+    def __post_init__(self) -> None:
         codec = self.codec
-        return Graph(
+        graph = Graph(
             self.heads.reshape(-1), codec.width, self.residuals.reshape(-1), codec.dim, self.scales, self.norms,
             np.float32(codec.step), codec.metric is Metric.L2, self.links.reshape(-1), self.links.shape[1],
         )  # fmt: skip
+        object.__setattr__(self, "graph", graph)
 
     def save(self, path: Path) -> None:
         from safetensors.numpy import save_file

@@ -52,14 +52,11 @@ class Regions:
         both len(leading) x min(n, len(self))."""
         leading = leading[:, : self.centres.shape[1]]
         distances = self.lengths - 2 * (leading @ self.centres.T)  # the row's own length changes no order
-        n = min(n, len(self))
-        if n < len(self):
-            numbers = np.argpartition(distances, n - 1, axis=1)[:, :n]
-            near = np.take_along_axis(distances, numbers, 1)
-            order = np.argsort(near, axis=1, kind="stable")
-            return np.take_along_axis(near, order, 1), np.take_along_axis(numbers, order, 1)
-        order = np.argsort(distances, axis=1, kind="stable")
-        return np.take_along_axis(distances, order, 1), order
+        n, rows = min(n, len(self)), np.arange(len(leading))[:, None]
+        numbers = distances.argpartition(n - 1, axis=1)[:, :n] if n < len(self) else distances.argsort(axis=1)
+        near = distances[rows, numbers]
+        order = near.argsort(axis=1, kind="stable")
+        return near[rows, order], numbers[rows, order]
 
 
 def _chain(centres: Matrix) -> NDArray[np.int64]:
