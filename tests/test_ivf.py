@@ -1,6 +1,7 @@
 """The ivf family: codes in memory, vectors on disk, and every row that is asked for."""
 
 import gc
+import math
 import shutil
 from itertools import pairwise
 
@@ -243,9 +244,12 @@ def test_how_a_search_is_planned():
     assert plan_search(10, 16, 80, n_lists, n, int(1.1 * share * n)) is not None
     assert plan_search(10, 16, 80, n_lists, n, int(0.9 * share * n)) is None
     assert plan_search(10, 1, 10, n_lists, n, 1000) is None
-    # enough lists for k, whatever was asked
+    # more answers lie in more lists: by the root of their number
     many = plan_search(5000, 1, 5000, n_lists, n, n)
-    assert many is not None and many.nprobe == 10
+    assert many is not None and many.nprobe == math.ceil((5000 / 10) ** 0.5)
+    # enough lists for k, whatever was asked
+    most = plan_search(100_000, 1, 100_000, n_lists, n, n)
+    assert most is not None and most.nprobe == 200
     assert plan_search(n, 1, n, n_lists, n, n) is None
 
 

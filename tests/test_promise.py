@@ -23,7 +23,7 @@ def vectors():
     return x[:N].astype(np.float32), x[N:].astype(np.float32)
 
 
-@pytest.fixture(scope="module", params=["graph", "ivf", "hnsw", "IVF64,Flat"])
+@pytest.fixture(scope="module", params=["graph", "ivf", "hnsw", "IVF64,Flat", "PCA24,HNSW16_SQ8,RFlat"])
 def index(request, vectors, tmp_path_factory):
     return es.build(vectors[0], tmp_path_factory.mktemp("promised") / "x", index=request.param, recall=0.95)
 

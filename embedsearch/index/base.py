@@ -32,7 +32,7 @@ class VectorIndex(ABC):
     family: ClassVar[str]
     exact: ClassVar[bool]
     suffix: ClassVar[str] = ".faiss"
-    holds_out: ClassVar[bool] = False
+    holds_out: bool = False
 
     def __init__(self, metric: Metric) -> None:
         self.metric = metric

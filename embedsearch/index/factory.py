@@ -37,6 +37,10 @@ class FactoryIndex(FaissIndex):
     family: ClassVar[str] = "factory"
     exact: ClassVar[bool] = False
 
+    def __init__(self, faiss_index: Any, metric: Metric) -> None:
+        super().__init__(faiss_index, metric)
+        self.holds_out = parts.is_graph(faiss_index)
+
     @classmethod
     def planned_bytes(cls, n: int, dim: int, build: Mapping[str, Any]) -> float:
         return n * parts.bytes_per_vector(_make(dim, Metric.L2, build))

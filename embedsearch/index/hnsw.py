@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, ClassVar, Self
 
@@ -32,13 +32,7 @@ class HNSWIndex(FaissIndex):
 
     family: ClassVar[str] = "hnsw"
     exact: ClassVar[bool] = False
-    holds_out: ClassVar[bool] = True
-
-    def __init__(self, faiss_index: Any, metric: Metric) -> None:
-        super().__init__(faiss_index, metric)
-        self._apart = np.empty(0, np.int64)
-        self._kept: list[Matrix] = []
-        self._row_at: NDArray[np.int64] | None = None  # of each position, while some rows are held out
+    holds_out = True
 
     @classmethod
     def plan(cls, n: int, dim: int, recall: float) -> dict[str, Any]:
@@ -59,34 +53,6 @@ class HNSWIndex(FaissIndex):
         index = faiss.IndexHNSWFlat(dim, params.get("M", M), faiss_metric(metric))
         index.hnsw.efConstruction = params.get("ef_construction", EF_CONSTRUCTION)
         return cls(index, metric)
-
-    def hold_out(self, rows: NDArray[np.int64]) -> None:
-        self._apart, self._row_at = np.sort(rows), np.empty(0, np.int64)
-
-    def add(self, xb: Matrix) -> None:
-        if self._row_at is None:
-            self._faiss.add(xb)
-            return
-        start = len(self._row_at) + sum(map(len, self._kept))
-        rows = np.arange(start, start + len(xb))
-        is_apart = np.isin(rows, self._apart)
-        self._faiss.add(xb[~is_apart])
-        self._kept.append(xb[is_apart].copy())
-        self._row_at = np.concatenate([self._row_at, rows[~is_apart]])
-
-    def admit(self, report: Callable[[int], None]) -> None:
-        if self._row_at is None:
-            return
-        for block in self._kept:
-            self._faiss.add(block)
-        self._faiss.permute_entries(np.argsort(np.concatenate([self._row_at, self._apart]), kind="stable"))
-        self._row_at, self._kept = None, []
-
-    def search_others(
-        self, xq: Matrix, own: NDArray[np.int64], k: int, params: SearchParams
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        D, I = super().search_others(xq, own, k, params)  # noqa: E741
-        return D, I if self._row_at is None else np.where(I >= 0, self._row_at[I], -1)
 
     def search(
         self, xq: Matrix, k: int, params: SearchParams, allowed: NDArray[np.bool_] | None = None

@@ -181,3 +181,24 @@ def reason(error: Exception) -> str:
         return "it compares by l2 only"
     said = re.split(r"\.(?:cpp|h):\d+: ", str(error).replace("\n", " "))[-1].removeprefix("Error: ")
     return re.sub(r"^'[^']*' failed: ", "", said).strip()
+
+
+def is_graph(index: Any) -> bool:
+    """Whether a search walks a graph of the rows, at any place in it."""
+    import faiss
+
+    return any(isinstance(part, faiss.IndexHNSW) for part in parts(index))
+
+
+def permute(outer: Any, order: NDArray[np.int64]) -> None:
+    """Moves the row at position order[i] to position i, in every part that holds rows; order: int64 n."""
+    import faiss
+
+    index = faiss.downcast_index(outer)
+    if isinstance(index, faiss.IndexRefine):
+        permute(index.base_index, order)
+        permute(index.refine_index, order)
+    elif isinstance(index, faiss.IndexPreTransform):
+        permute(index.index, order)
+    else:  # a graph, or codes in one piece
+        index.permute_entries(order)

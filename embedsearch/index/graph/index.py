@@ -42,7 +42,7 @@ class GraphIndex(VectorIndex):
     family: ClassVar[str] = "graph"
     exact: ClassVar[bool] = False
     suffix: ClassVar[str] = ".graph"
-    holds_out: ClassVar[bool] = True
+    holds_out = True
 
     def __init__(self, metric: Metric, dim: int, build: Mapping[str, Any], nodes: Nodes | None = None) -> None:
         super().__init__(metric)

@@ -35,12 +35,19 @@ def plan_search(k: int, nprobe: int, n_candidates: int, n_lists: int, n: int, n_
     enough for k answers.
     """
     candidates = min(max(n_candidates, k), n_allowed)
-    probed = max(nprobe * n / n_allowed, _SPARE * k * n_lists / n_allowed)
+    # more answers lie in more lists: the neighbourhood that holds them grows
+    probed = nprobe * max(k / _LADDER_K, 1.0) ** 0.5
+    probed = max(probed * n / n_allowed, _SPARE * k * n_lists / n_allowed)
     probed = min(math.ceil(probed), n_lists)
     codes = n * probed / n_lists
     if ROW_COST * n_allowed <= codes + ROW_COST * candidates:
         return None
     return Plan(probed, max(candidates / k, 1.0))
+
+
+def usual_candidates(k: int, k_factor: int) -> int:
+    """How many are ranked for k answers: for fewer than ten as many as for ten, for which k_factor was measured."""
+    return max(k, _LADDER_K) * k_factor
 
 
 def efforts(k: int, n_lists: int) -> list[dict[str, int]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from embedsearch.errors import DamagedIndexError
 from embedsearch.index.base import Rows, Scores, SearchParams, VectorIndex, selector
 from embedsearch.index.ivf import lists, vectors_file
-from embedsearch.index.ivf.efforts import K_FACTOR, NPROBE, Plan, efforts, plan_search
+from embedsearch.index.ivf.efforts import K_FACTOR, NPROBE, Plan, efforts, plan_search, usual_candidates
 from embedsearch.index.ivf.ranking import Ranking
 from embedsearch.index.ivf.scaling import Scaling
 from embedsearch.index.ivf.vectors_file import Spool
@@ -140,7 +140,7 @@ class IVFIndex(VectorIndex):
             return np.empty((len(xq), k), np.float32), np.empty((len(xq), k), np.int64)
         at_place = allowed if allowed is None or self._row_at is None else allowed[self._row_at]
         n = len(self) if at_place is None else int(at_place.sum())
-        n_candidates = params.get("n_candidates", k * params.get("k_factor", K_FACTOR))
+        n_candidates = params.get("n_candidates", usual_candidates(k, params.get("k_factor", K_FACTOR)))
         chosen = plan_search(k, params.get("nprobe", NPROBE), n_candidates, self.nlist, len(self), n)
         xq = self._scaling.apply(xq)
         if chosen is None:
@@ -154,7 +154,7 @@ class IVFIndex(VectorIndex):
 
     def search_others(self, xq: Matrix, own: Rows, k: int, params: SearchParams) -> tuple[Scores, Rows]:
         # one more for the row itself, but not k_factor more: what is measured is what a search does
-        n_candidates = k * params.get("k_factor", K_FACTOR) + 1
+        n_candidates = usual_candidates(k, params.get("k_factor", K_FACTOR)) + 1
         return super().search_others(xq, own, k, {**params, "n_candidates": n_candidates})
 
     def _probe(self, xq: Matrix, k: int, chosen: Plan, sel: Any) -> tuple[Scores, Rows]:

@@ -22,7 +22,7 @@ Places = NDArray[np.int64]
 _MAGIC = b"ESF16\x00\x00\x01"
 _HEAD = struct.Struct("<8sqqd")  # magic, number of vectors, dimensions, scale
 _PAGE = 4096
-_ORDERING_BYTES = 2**28
+_ORDERING_BYTES = 2**26
 
 
 class Spool:
