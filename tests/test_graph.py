@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numba import njit
 
 from embedsearch.errors import DamagedIndexError
-from embedsearch.index.graph import asking, insert, plain, vector_ops, walk
+from embedsearch.index.graph import asking, compiling, insert, plain, vector_ops, walk
 from embedsearch.index.graph.codes import LANES, Codec
 from embedsearch.index.graph.index import GraphIndex
 from embedsearch.types import Metric
@@ -185,3 +185,13 @@ def test_a_file_that_is_cut_off_is_damaged(index, tmp_path):
     (tmp_path / "x.graph").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DamagedIndexError, match="cannot be read"):
         GraphIndex.load(tmp_path / "x.graph", Metric.COSINE)
+
+
+def test_where_nothing_can_be_kept_each_process_compiles_anew(monkeypatch):
+    def without_a_place(**options):
+        if options.pop("cache", False):
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(**options)
+
+    monkeypatch.setattr(compiling, "njit", without_a_place)
+    assert compiling.compiled(lambda x: x + 1)(2) == 3

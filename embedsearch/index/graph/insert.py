@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from embedsearch.index.graph.compiling import compiled
 from embedsearch.index.graph.vector_ops import l2_bytes, prefetch
 from embedsearch.index.graph.walk import N_SEEN, node_of, walk
 
@@ -47,7 +48,7 @@ def _choose(graph, nodes, distances, count, alpha, out, place):
         out[place + rest] = -1
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def find_links(graph, batch, entries, size, alpha, chosen, first, last):
     """For batch[first:last], the links each would take, into `chosen` (flat, `degree` a node)."""
     degree = graph.degree
@@ -66,7 +67,7 @@ def find_links(graph, batch, entries, size, alpha, chosen, first, last):
         _choose(graph, nodes, distances, n, alpha, chosen, np.intp(place) * degree)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def link_back(graph, targets, starts, sources, alpha, first, last):
     """Links each of targets[first:last] to sources[starts[i]:starts[i + 1]]; where that is too many, chooses anew."""
     heads, width, links, degree = graph.heads, graph.width, graph.links, graph.degree
@@ -107,7 +108,7 @@ def _holds(nodes, n, node):
     return False
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def reached(links, degree, entries, n):
     """For each of n nodes, whether links lead to it from one of `entries`."""
     seen = np.zeros(n, np.bool_)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from embedsearch.index.graph.compiling import compiled
 from embedsearch.index.graph.vector_ops import dot, l2_bytes, prefetch
 
 N_SEEN = 8192  # slots that remember nodes; a forgotten one is met again, which costs time and changes nothing
@@ -138,7 +139,7 @@ def rank_best(graph, keys, count, along, across, base, D, rows):
         D[place], rows[place] = np.nan, -1
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def walk_queries(graph, queries, allowed, size, n_ranked, D, nodes, first, last):
     """Answers queries first..last by a walk: D float32 and nodes int64, both n x k.
 
@@ -153,7 +154,7 @@ def walk_queries(graph, queries, allowed, size, n_ranked, D, nodes, first, last)
         rank_best(graph, keys, n, queries.along[q], queries.across[q], queries.bases[q], D[q], nodes[q])
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def scan_queries(graph, queries, among, n_ranked, D, nodes, first, last):
     """As `walk_queries`, meeting each of the nodes `among` instead of walking."""
     beam = np.empty(n_ranked, np.uint64)
@@ -166,7 +167,7 @@ def scan_queries(graph, queries, among, n_ranked, D, nodes, first, last):
         rank_best(graph, beam, count, queries.along[q], queries.across[q], queries.bases[q], D[q], nodes[q])
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def score_nodes(graph, among, along, across, base, scores, first, last):
     """Scores of the nodes among[first:last] for one query, into `scores`."""
     for place in range(first, last):
