@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from itertools import pairwise
+
+_SLICES_PER_THREAD = 8
 
 
 def n_threads() -> int:
@@ -15,18 +16,29 @@ def n_threads() -> int:
     return int(faiss.omp_get_max_threads())
 
 
-def in_slices(work: Callable[[int, int], None], n: int, *, slices_per_thread: int = 1) -> None:
-    """Calls work(first, last) for slices of range(n), on all threads; few are done at once, by the caller."""
-    threads = n_threads()
-    if threads == 1 or n < 2 * threads:
+def in_slices(work: Callable[[int, int], None], n: int, *, least: int = 1) -> None:
+    """Calls work(first, last) for slices of range(n), of at least `least` each, on all threads.
+
+    There are more slices than threads, and each thread takes the next when it is done with one: a thread that the
+    machine holds up, or that meets harder work, does not hold up the rest.
+    """
+    threads = min(n_threads(), n // least)
+    if threads <= 1:
         work(0, n)
         return
-    n_slices = min(threads * slices_per_thread, n)
-    cuts = [n * i // n_slices for i in range(n_slices + 1)]
-    waiting = [_pool(threads).submit(work, first, last) for first, last in pairwise(cuts[1:])]
-    work(cuts[0], cuts[1])
-    for future in waiting:
-        future.result()
+    n_slices = min(threads * _SLICES_PER_THREAD, n // least)
+    numbers = iter(range(n_slices))
+
+    def take() -> None:
+        for number in numbers:  # shared by all threads; the interpreter gives each number once
+            work(n * number // n_slices, n * (number + 1) // n_slices)
+
+    helpers = [_pool(threads).submit(take) for _ in range(threads - 1)]
+    try:
+        take()
+    finally:
+        for helper in helpers:
+            helper.result()
 
 
 @lru_cache(maxsize=4)

@@ -21,6 +21,7 @@ _MOST_IN_BEAM = 4096
 _SCAN_GAIN = 3
 # so many queries of a process are walked in numpy: loading the compiled walk takes as long as some hundred of them
 _n_plain_left = 8
+_LEAST = 64  # queries that are prepared at once
 _NONE = np.empty(0, np.bool_)
 
 
@@ -60,19 +61,27 @@ def _may_be_plain(n: int) -> bool:
 
 
 class _Asked:
-    """A batch of queries in the order of the regions they fall into, and their answers."""
+    """A batch of queries and their answers. order: of the regions that the queries fall into, in which they are
+    answered, so that one finds in the cache what the one before it read."""
 
     def __init__(self, nodes: Nodes, xq: Matrix, k: int) -> None:
         self.nodes = nodes
         self.graph = nodes.graph
-        heads, along, across, bases, place = nodes.codec.queries(xq)
-        _, near = nodes.regions.nearest(place, N_ENTRIES)
-        self.queries = Queries(heads, along, across, bases, nodes.doors[near])
-        self.order = np.argsort(near[:, 0], kind="stable")
-        if len(xq) > 1:
-            self.queries = Queries._make(part[self.order] for part in self.queries)
         self.D = np.empty((len(xq), k), np.float32)
         self.found = np.empty((len(xq), k), np.int64)
+        if len(xq) < _LEAST:
+            self.queries, region = _prepared(nodes, xq)
+        else:
+            parts: dict[int, tuple[Queries, Rows]] = {}
+
+            def prepare(first: int, last: int) -> None:
+                parts[first] = _prepared(nodes, xq[first:last])
+
+            in_slices(prepare, len(xq), least=_LEAST)
+            ordered = [parts[first] for first in sorted(parts)]
+            self.queries = Queries._make(map(np.concatenate, zip(*(part for part, _ in ordered), strict=True)))
+            region = np.concatenate([region for _, region in ordered])
+        self.order = np.argsort(region, kind="stable")
 
     def walk(self, size: int, n_ranked: int, is_allowed: NDArray[np.bool_]) -> None:
         if len(is_allowed) == 0 and _may_be_plain(len(self.D)):
@@ -84,7 +93,9 @@ class _Asked:
         from embedsearch.index.graph import walk
 
         def answer(first: int, last: int) -> None:
-            walk.walk_queries(self.graph, self.queries, is_allowed, size, n_ranked, self.D, self.found, first, last)
+            walk.walk_queries(
+                self.graph, self.queries, self.order, is_allowed, size, n_ranked, self.D, self.found, first, last
+            )
 
         in_slices(answer, len(self.D))
 
@@ -94,7 +105,7 @@ class _Asked:
         n_ranked = max(min(n_ranked, len(among)), 1)
 
         def answer(first: int, last: int) -> None:
-            walk.scan_queries(self.graph, self.queries, among, n_ranked, self.D, self.found, first, last)
+            walk.scan_queries(self.graph, self.queries, self.order, among, n_ranked, self.D, self.found, first, last)
 
         in_slices(answer, len(self.D))
 
@@ -129,9 +140,13 @@ class _Asked:
         return scores
 
     def answers(self) -> tuple[Scores, Rows]:
-        if len(self.D) == 1 and self.found[0, -1] >= 0:  # nothing to put in order
-            return self.D, self.nodes.rows[self.found].astype(np.int64)
-        D, rows = np.empty_like(self.D), np.empty_like(self.found)
-        D[self.order] = self.D
-        rows[self.order] = np.where(self.found >= 0, self.nodes.rows[self.found], -1)
-        return D, rows
+        rows: Rows = self.nodes.rows[self.found].astype(np.int64)
+        rows[self.found < 0] = -1
+        return self.D, rows
+
+
+def _prepared(nodes: Nodes, xq: Matrix) -> tuple[Queries, Rows]:
+    """What the compiled loops take of queries, and the region that each falls into."""
+    heads, along, across, bases, place = nodes.codec.queries(xq)
+    _, near = nodes.regions.nearest(place, N_ENTRIES)
+    return Queries(heads, along, across, bases, nodes.doors[near]), near[:, 0]

@@ -13,7 +13,6 @@ from embedsearch.index.threads import in_slices
 # no batch is a larger share of all nodes: those of one batch do not see each other
 _BATCH_SHARE = 0.02
 _SEED = 0
-_SLICES = 8  # a thread: regions differ in how long their walks take
 
 
 class Linker:
@@ -61,7 +60,7 @@ def _find(graph: Graph, batch: Links, entries: Links, beam: int, alpha: float) -
     def find(first: int, last: int) -> None:
         insert.find_links(graph, batch, entries, beam, np.float32(alpha), chosen, first, last)
 
-    in_slices(find, len(batch), slices_per_thread=_SLICES)
+    in_slices(find, len(batch))
     return chosen.reshape(len(batch), graph.degree)
 
 
@@ -76,7 +75,7 @@ def _link_back(graph: Graph, batch: Links, forward: Links, alpha: float) -> None
     def back(first: int, last: int) -> None:
         insert.link_back(graph, unique, starts, sources, np.float32(alpha), first, last)
 
-    in_slices(back, len(unique), slices_per_thread=_SLICES)
+    in_slices(back, len(unique))
 
 
 def _reach_all(links: Links, doors: Links, nodes: Links) -> None:

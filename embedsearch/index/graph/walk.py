@@ -140,14 +140,14 @@ def rank_best(graph, keys, count, along, across, base, D, rows):
 
 
 @compiled
-def walk_queries(graph, queries, allowed, size, n_ranked, D, nodes, first, last):
-    """Answers queries first..last by a walk: D float32 and nodes int64, both n x k.
+def walk_queries(graph, queries, order, allowed, size, n_ranked, D, nodes, first, last):
+    """Answers the queries order[first:last] by a walk: D float32 and nodes int64, both n x k.
 
     size: of the beam. n_ranked: how many of what was met are ranked by their scores.
     """
     beam, found = np.empty(size, np.uint64), np.empty(n_ranked, np.uint64)
     seen, met = np.empty(N_SEEN, np.int32), np.empty(graph.degree, np.int32)
-    for q in range(first, last):
+    for q in order[first:last]:
         count, n_found = walk(graph, queries.heads[q], 0, queries.entries[q], beam, seen, met, allowed, found)
         keys = found if len(allowed) > 0 else beam
         n = n_found if len(allowed) > 0 else min(count, n_ranked)
@@ -155,10 +155,10 @@ def walk_queries(graph, queries, allowed, size, n_ranked, D, nodes, first, last)
 
 
 @compiled
-def scan_queries(graph, queries, among, n_ranked, D, nodes, first, last):
+def scan_queries(graph, queries, order, among, n_ranked, D, nodes, first, last):
     """As `walk_queries`, meeting each of the nodes `among` instead of walking."""
     beam = np.empty(n_ranked, np.uint64)
-    for q in range(first, last):
+    for q in order[first:last]:
         count = 0
         for node in among:
             distance = l2_bytes(graph.heads, np.intp(node) * graph.width, queries.heads[q], 0, graph.width)
