@@ -67,7 +67,7 @@ def main() -> None:
         "",
         *table(sizes),
         "",
-        *_hardness(mixture),
+        *_hardness(mixture, arguments.sizes),
     ]
     if arguments.write and find_spec("matplotlib") is not None:
         picture = arguments.write.with_suffix(".svg")
@@ -97,29 +97,31 @@ def _child(*arguments: object) -> dict[str, object]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _hardness(mixture: Mixture) -> list[str]:
-    """How hard the vectors are beside real ones, at the same number of rows."""
+def _hardness(mixture: Mixture, sizes: list[int]) -> list[str]:
+    """How hard the vectors are beside real ones."""
     from search_sets import MissingSourceError, load_set
 
-    made = (mixture.block(0), mixture.block(1), mixture.queries(_HARDNESS_QUERIES))
-    rows = [("these vectors", np.concatenate(made[:2])[:_HARDNESS_ROWS], made[2])]
+    queries = mixture.queries(_HARDNESS_QUERIES)
+    made = [("these vectors", np.load(_vectors(mixture, n), mmap_mode="r"), queries) for n in sizes]
+    real = []
     for name in ("texts", "glove"):
         try:
-            real = load_set(name, _HARDNESS_ROWS)
+            found = load_set(name, _HARDNESS_ROWS)
         except MissingSourceError as missing:
             _say(f"{name} is not compared: {missing}")
             continue
-        rows.append((real.about, real.xb, real.xq[:_HARDNESS_QUERIES]))
+        real.append((found.about, found.xb, found.xq[:_HARDNESS_QUERIES]))
     lines = [
-        f"How hard they are, at {_HARDNESS_ROWS:,} rows: the local intrinsic dimension (maximum likelihood over 100 "
-        "neighbours, the median; higher is harder), and the share of all vectors whose codes an ivf index compares to "
+        "How hard they are: the local intrinsic dimension (maximum likelihood over 100 neighbours, the median; higher "
+        f"is harder), and, at {_HARDNESS_ROWS:,} rows, the share of all vectors whose codes an ivf index compares to "
         "find 0.95 of the true ten.",
         "",
-        "| vectors | dimensions | local dimension | compared for recall 0.95 |",
-        "|---|---|---|---|",
+        "| vectors | rows | dimensions | local dimension | compared for recall 0.95 |",
+        "|---|---|---|---|---|",
     ]
-    for about, x, xq in rows:
-        lines.append(f"| {about} | {x.shape[1]} | {local_dimension(x, xq):.1f} | {_share_compared(x, xq):.1%} |")
+    for about, x, xq in [*made, *real]:
+        share = f"{_share_compared(np.array(x), xq):.1%}" if len(x) == _HARDNESS_ROWS else ""
+        lines.append(f"| {about} | {len(x):,} | {x.shape[1]} | {local_dimension(x, xq):.1f} | {share} |")
     return [*lines, ""]
 
 

@@ -1,9 +1,11 @@
 """Vectors in any number, made from a seed, that are no easier to search than real embeddings.
 
-A mixture of 20,000 Gaussian clusters in 128 dimensions. Their sizes fall as a power of their rank (exponent 0.7); the
-variances of their centres and within them fall as a power of the axis (0.8), within each of 64 groups of clusters
-along other axes; a cluster is 0.6 times as wide as its centres lie apart, so that clusters overlap. Rows have unit
-length. The first rows of a larger set are those of a smaller one. `local_dimension` tells how hard a set is.
+A tree of clusters in 128 dimensions: four levels, each with 32 branches whose sizes fall as a power of their rank
+(0.7). A row is the sum of a Gaussian vector for each branch it lies on, a tenth shorter with each level, and of noise
+of its own, 1.75 times as long as the first of them; it has unit length. Variances fall as a power of the axis (0.8),
+those of the noise along axes of its own in each of 64 groups of cells. Clusters overlap, and do so on every scale: the
+vectors do not get easier as they get more, as those of a mixture with few clusters do. The first rows of a larger set
+are those of a smaller one. `local_dimension` tells how hard a set is.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from embedsearch.vectors import l2_normalize
 DIM = 128
 SEED = 7
 BLOCK = 2**16
-_CLUSTERS, _GROUPS, _SIZE_POWER, _VARIANCE_POWER, _WIDTH = 20_000, 64, 0.7, 0.8, 0.6
+_LEVELS, _BRANCHES, _GROUPS, _CENTRES = 4, 32, 64, 2**16
+_SIZE_POWER, _VARIANCE_POWER, _SHRINKS, _NOISE = 0.7, 0.8, 0.9, 1.75
 _QUERIES_FROM = 2**40  # a block number that no set reaches
 
 
@@ -33,21 +36,27 @@ class Mixture:
         rng = np.random.default_rng([self.seed, 0])
         variances = np.arange(1, DIM + 1) ** -_VARIANCE_POWER
         spread = np.sqrt(variances / variances.sum()).astype(np.float32)
-        centres = rng.standard_normal((_CLUSTERS, DIM), dtype=np.float32) * spread
+        centres = rng.standard_normal((_CENTRES, DIM), dtype=np.float32) * spread
         axes = np.stack([np.linalg.qr(rng.standard_normal((DIM, DIM)))[0] for _ in range(_GROUPS)]).astype(np.float32)
-        sizes = (np.arange(_CLUSTERS) + 20.0) ** -_SIZE_POWER  # the largest few are no giants
+        sizes = (np.arange(_BRANCHES) + 2.0) ** -_SIZE_POWER
         return spread, centres, axes, np.cumsum(sizes / sizes.sum())
 
     def block(self, number: int) -> np.ndarray:
         """Rows number * BLOCK and on, float32 BLOCK x DIM."""
         spread, centres, axes, shares = self._parts
         rng = np.random.default_rng([self.seed, 1, number])
-        cluster = np.minimum(np.searchsorted(shares, rng.random(BLOCK)), _CLUSTERS - 1)
-        x = rng.standard_normal((BLOCK, DIM), dtype=np.float32) * spread * np.float32(_WIDTH)
+        cell = np.zeros(BLOCK, np.int64)
+        x = np.zeros((BLOCK, DIM), np.float32)
+        for level in range(_LEVELS):
+            branch = np.minimum(np.searchsorted(shares, rng.random(BLOCK)), _BRANCHES - 1)
+            cell = cell * _BRANCHES + branch
+            # a cell's vector is one of a table: two cells that share one differ in their other levels
+            x += np.float32(_SHRINKS**level) * centres[(cell * _LEVELS + level) * 2_654_435_761 % _CENTRES]
+        noise = rng.standard_normal((BLOCK, DIM), dtype=np.float32) * spread * np.float32(_NOISE)
         for group in range(_GROUPS):
-            own = cluster % _GROUPS == group
-            x[own] = x[own] @ axes[group]
-        return l2_normalize(x + centres[cluster])
+            own = cell // _BRANCHES % _GROUPS == group
+            noise[own] = noise[own] @ axes[group]
+        return l2_normalize(x + noise)
 
     def queries(self, n: int) -> np.ndarray:
         """Rows that are in no set, float32 n x DIM; n at most BLOCK."""

@@ -49,7 +49,7 @@ def table(sizes: Sequence[Size]) -> list[str]:
             f"| {s['store_bytes'] / MIB:,.0f} |"
         )
     lines += ["", "Seconds of each stage:", ""]
-    stages = [stage["stage"].partition(",")[0] for stage in sizes[-1].built["stages"]]
+    stages = [stage["stage"].partition(" (")[0] for stage in sizes[-1].built["stages"]]
     lines += ["| vectors | " + " | ".join(stages) + " |", "|---" * (len(stages) + 1) + "|"]
     for size in sizes:
         seconds = " | ".join(f"{stage['seconds']:,.1f}" for stage in size.built["stages"])

@@ -308,6 +308,20 @@ def test_arrays_come_in_blocks_with_ids_and_metadata(tmp_path):
     assert names[0] == "10" and rows.dtype == np.float32 and metadata[1] == {"id_": "b", "n": 1}
 
 
+@pytest.mark.parametrize("mode", ["r", "c"])
+def test_blocks_of_a_mapped_file_stay_what_they_are(mode, tmp_path):
+    """Pages of the file are given back block by block, but never what a caller has written."""
+    x = np.arange(12, dtype=np.float32).reshape(6, 2)
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode=mode)
+    if mode == "c":
+        mapped[5] = x[5] = 77
+    for matrix in (mapped, mapped[:], np.asarray(mapped)):
+        blocks = list(ArraySource(matrix).blocks(2))
+        np.testing.assert_array_equal(np.concatenate([block[1] for block in blocks]), x)
+    np.testing.assert_array_equal(mapped, x)
+
+
 @pytest.mark.parametrize(
     ("x", "options", "message"),
     [
