@@ -43,7 +43,7 @@ class FactoryIndex(FaissIndex):
 
     @classmethod
     def planned_bytes(cls, n: int, dim: int, build: Mapping[str, Any]) -> float:
-        return n * parts.bytes_per_vector(_make(dim, Metric.L2, build))
+        return n * parts.bytes_per_vector(_make(dim, None, build))
 
     @classmethod
     def create(cls, dim: int, metric: Metric, params: Mapping[str, Any]) -> Self:
@@ -134,17 +134,20 @@ class FactoryIndex(FaissIndex):
         return parts.bytes_per_vector(self._faiss)
 
 
-def _make(dim: int, metric: Metric, build: Mapping[str, Any]) -> Any:
+def _make(dim: int, asked: Metric | None, build: Mapping[str, Any]) -> Any:
+    """asked: None where any metric will do."""
     import faiss
 
+    metric = asked or Metric.L2
+    told = f"{dim} dimensions" + (f" and {asked}" if asked else "")
     text = str(build.get("factory", DEFAULT))
     try:
         made = faiss.index_factory(dim, text, faiss_metric(metric))
     except (RuntimeError, MemoryError) as error:
         raise UsageError(
-            f"FAISS makes no index of {dim} dimensions for {metric} from {text!r}: {parts.reason(error)}; {_EXAMPLES}"
+            f"FAISS makes no index from {text!r} for {told}: {parts.reason(error)}; {_EXAMPLES}"
         ) from error
     refused = parts.refusal(made, faiss_metric(metric))
     if refused is not None:
-        raise UsageError(f"the index {text!r} cannot be used for {metric}: {refused}; {_EXAMPLES}")
+        raise UsageError(f"the index {text!r} cannot be used for {told}: {refused}; {_EXAMPLES}")
     return made
