@@ -2,7 +2,8 @@
 
     python benchmarks/scale.py [--sizes 100000 1000000] [--index ivf] [--recall 0.95] [--write docs/scale.md]
 
-Seeded vectors (scale_data.py says how they are made, and that they are no easier than real ones) lie in a .npy file.
+Seeded vectors (scale_data.py says how they are made; the report compares how hard they are with real ones) lie in a
+.npy file.
 Each size is built by `build_with_report(path, folder, index=..., recall=...)` and searched by `open` and
 `search_vectors`, each in a process of its own, whose peak resident memory counts the store, the ids and the pages of
 mapped files. Queries are held out; recall@10 is against exact search over the file. Files are kept in

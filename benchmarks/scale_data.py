@@ -1,4 +1,4 @@
-"""Vectors in any number, made from a seed, that are no easier to search than real embeddings.
+"""Vectors in any number, made from a seed, about as hard to search as real embeddings.
 
 A tree of clusters in 128 dimensions: four levels, each with 32 branches whose sizes fall as a power of their rank
 (0.7). A row is the sum of a Gaussian vector for each branch it lies on, a tenth shorter with each level, and of noise
