@@ -84,6 +84,19 @@ def test_the_compiled_walk_ends_at_the_nodes_that_the_plain_one_finds(index, x, 
         np.testing.assert_allclose(D, asked.D[q], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("metric", list(Metric))
+@pytest.mark.parametrize("n", [1, 2, 5, 90])
+def test_queries_are_prepared_as_numpy_does_it(metric, n, x, rng):
+    index = made(x * rng.uniform(0.5, 2, (len(x), 1)).astype(np.float32), metric)
+    nodes, xq = index._nodes, rng.normal(size=(n, 70)).astype(np.float32)
+    compiled, numpys = asking._Asked(nodes, xq, 3), asking._Asked(nodes, xq, 3, plain_walk=True)
+    for ours, theirs in zip(compiled.queries[1:4], numpys.queries[1:4], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    apart = np.abs(compiled.queries.heads.astype(int) - numpys.queries.heads)
+    assert apart.max() <= 1 and (apart == 0).mean() > 0.99  # on the edge of two bytes sums in another order may differ
+    assert (np.sort(compiled.queries.entries, axis=1) == np.sort(numpys.queries.entries, axis=1)).mean() > 0.98
+
+
 def test_a_process_that_asks_little_never_loads_the_compiler(index, x, tmp_path):
     index.save(tmp_path / "x.graph")
     np.save(tmp_path / "q.npy", x[:3])

@@ -27,6 +27,21 @@ class Graph(NamedTuple):
     degree: int
 
 
+class Space(NamedTuple):
+    """What queries are prepared by: the codec's mean, axes, mean_along (zeros where `euclidean`: queries are centred
+    before), one over its step and its radius; the regions' centres and lengths, and the door of each."""
+
+    mean: NDArray[np.float32]
+    axes: NDArray[np.float32]
+    mean_along: NDArray[np.float32]
+    inverse_step: np.float32
+    radius: np.float32
+    euclidean: bool
+    centres: NDArray[np.float32]
+    lengths: NDArray[np.float32]
+    doors: NDArray[np.int32]
+
+
 class Queries(NamedTuple):
     """A batch of n queries. heads: uint8 n x width, to walk by. along: float32 n x n_axes and across: float32 n x dim,
     the weights of a node's head and residual in its score; bases: float32 n, what is added. entries: int32 n x m,

@@ -21,13 +21,13 @@ _MOST_IN_BEAM = 4096
 _SCAN_GAIN = 3
 # so many queries of a process are walked in numpy: loading the compiled walk takes as long as some hundred of them
 _n_plain_left = 8
-_LEAST = 64  # queries that are prepared at once
+_LEAST = 16  # queries that are prepared at once
 _NONE = np.empty(0, np.bool_)
 
 
 def search(nodes: Nodes, xq: Matrix, k: int, ef_search: int, allowed: NDArray[np.bool_] | None) -> tuple[Scores, Rows]:
     """Scores and rows of the k best, both n x k; see VectorIndex.search."""
-    asked = _Asked(nodes, xq, k)
+    asked = _Asked(nodes, xq, k, plain_walk=allowed is None and _may_be_plain(len(xq)))
     ef_search = max(ef_search, k)
     n_allowed = len(nodes) if allowed is None else int(allowed.sum())
     if allowed is None:
@@ -64,27 +64,37 @@ class _Asked:
     """A batch of queries and their answers. order: of the regions that the queries fall into, in which they are
     answered, so that one finds in the cache what the one before it read."""
 
-    def __init__(self, nodes: Nodes, xq: Matrix, k: int) -> None:
+    def __init__(self, nodes: Nodes, xq: Matrix, k: int, *, plain_walk: bool = False) -> None:
         self.nodes = nodes
         self.graph = nodes.graph
         self.D = np.empty((len(xq), k), np.float32)
         self.found = np.empty((len(xq), k), np.int64)
-        if len(xq) < _LEAST:
-            self.queries, region = _prepared(nodes, xq)
-        else:
-            parts: dict[int, tuple[Queries, Rows]] = {}
+        self._is_plain = plain_walk
+        if plain_walk:
+            heads, along, across, bases, place = nodes.codec.queries(xq)
+            _, near = nodes.regions.nearest(place, N_ENTRIES)
+            self.queries, self.order = Queries(heads, along, across, bases, nodes.doors[near]), np.arange(len(xq))
+            return
+        from embedsearch.index.graph import prepare
 
-            def prepare(first: int, last: int) -> None:
-                parts[first] = _prepared(nodes, xq[first:last])
+        n, codec, n_entries = len(xq), nodes.codec, min(N_ENTRIES, len(nodes.regions))
+        self.queries = Queries(
+            np.empty((n, codec.width), np.uint8),
+            np.empty((n, len(codec.axes)), np.float32),
+            np.empty((n, codec.dim), np.float32),
+            np.empty(n, np.float32),
+            np.empty((n, n_entries), np.int32),
+        )
+        region = np.empty(n, np.int64)
 
-            in_slices(prepare, len(xq), least=_LEAST)
-            ordered = [parts[first] for first in sorted(parts)]
-            self.queries = Queries._make(map(np.concatenate, zip(*(part for part, _ in ordered), strict=True)))
-            region = np.concatenate([region for _, region in ordered])
+        def fill(first: int, last: int) -> None:
+            prepare.prepare_queries(nodes.space, xq, self.queries, region, first, last)
+
+        in_slices(fill, n, least=_LEAST)
         self.order = np.argsort(region, kind="stable")
 
     def walk(self, size: int, n_ranked: int, is_allowed: NDArray[np.bool_]) -> None:
-        if len(is_allowed) == 0 and _may_be_plain(len(self.D)):
+        if self._is_plain:
             for q in range(len(self.D)):
                 nodes = plain.walk_query(self.graph, self.queries.heads[q], self.queries.entries[q], size)
                 k = self.D.shape[1]
@@ -143,10 +153,3 @@ class _Asked:
         rows: Rows = self.nodes.rows[self.found].astype(np.int64)
         rows[self.found < 0] = -1
         return self.D, rows
-
-
-def _prepared(nodes: Nodes, xq: Matrix) -> tuple[Queries, Rows]:
-    """What the compiled loops take of queries, and the region that each falls into."""
-    heads, along, across, bases, place = nodes.codec.queries(xq)
-    _, near = nodes.regions.nearest(place, N_ENTRIES)
-    return Queries(heads, along, across, bases, nodes.doors[near]), near[:, 0]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsearch.errors import DamagedIndexError
-from embedsearch.index.graph.arrays import Graph, Links, aligned
+from embedsearch.index.graph.arrays import Graph, Links, Space, aligned
 from embedsearch.index.graph.codes import Codec
 from embedsearch.index.graph.regions import Regions
 from embedsearch.types import Metric
@@ -26,7 +26,7 @@ class Nodes:
 
     rows: int32 n, the row each node stands for. heads: uint8 n x width. residuals: int8 or int16 n x D. scales, norms:
     float32 n (see codes.py). links: int32 n x degree. doors: int32, the node at which each region is entered.
-    graph: what the compiled loops take of these.
+    graph, space: what the compiled loops take of these.
     """
 
     codec: Codec
@@ -39,6 +39,7 @@ class Nodes:
     links: Links
     doors: NDArray[np.int32]
     graph: Graph = field(init=False)
+    space: Space = field(init=False)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -50,6 +51,14 @@ class Nodes:
             np.float32(codec.step), codec.metric is Metric.L2, self.links.reshape(-1), self.links.shape[1],
         )  # fmt: skip
         object.__setattr__(self, "graph", graph)
+        euclidean = codec.metric is Metric.L2
+        along = np.zeros_like(codec.mean_along) if euclidean else codec.mean_along
+        centres, lengths = self.regions.centres, self.regions.lengths
+        space = Space(
+            codec.mean, codec.axes, along, np.float32(1 / codec.step), np.float32(codec.radius), euclidean,
+            centres, lengths, self.doors,
+        )  # fmt: skip
+        object.__setattr__(self, "space", space)
 
     def save(self, path: Path) -> None:
         from safetensors.numpy import save_file
