@@ -5,55 +5,26 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
-from pathlib import Path
 
 import numpy as np
-import oracle
 import pyarrow as pa
 import pytest
+from changing import assert_holds, index, x  # noqa: F401 - two of them are fixtures
 
 import embedsearch as es
 from embedsearch.artifact import write_lock
 from embedsearch.engine.building import build_with_report
 from embedsearch.errors import (
     ArtifactError,
-    DamagedIndexError,
     EmbedSearchError,
     LockedError,
     UnfinishedBuildError,
     UnknownNameError,
     UsageError,
 )
-from embedsearch.pipeline import advice
 from embedsearch.registry import INDEXES
 from embedsearch.store import StoreWriter
 from embedsearch.types import Metric
-
-
-@pytest.fixture
-def x(rng):
-    """300 x 12 of low intrinsic dimension."""
-    return (rng.normal(size=(300, 5)) @ rng.normal(size=(5, 12))).astype(np.float32)
-
-
-@pytest.fixture
-def index(x, tmp_path):
-    return es.build(x[:200], tmp_path / "index", metadata={"n": list(range(200))})
-
-
-def assert_holds(index, ids, xb, metric="cosine", k=7, exact=True):
-    """The index holds these vectors under these ids, and answers as brute force does over them."""
-    assert sorted(index.ids) == sorted(ids) and len(index) == len(ids)
-    queries = xb[:: max(1, len(xb) // 15)] + 0.01
-    found, scores = index.search_vectors(queries, k=k)
-    places = {item_id: n for n, item_id in enumerate(ids)}
-    rows = np.vectorize(places.get)(found)
-    if exact:
-        oracle.assert_is_best(rows, scores, queries, xb, metric, min(k, len(ids)))
-    else:
-        told = np.take_along_axis(oracle.scores_of(queries, xb, metric), rows, axis=1)
-        np.testing.assert_allclose(scores, told, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("family", ["flat", "hnsw"])
@@ -300,162 +271,3 @@ def test_a_really_full_disk(index, x, tmp_path):
     done = subprocess.run([sys.executable, "-c", code, "20000", *arguments], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
     assert len(es.open(index.path, verify=True)) == 200 and index.add(tmp_path / "more.npy").n_items == 6000
-
-
-def test_readers_in_other_processes_go_on_with_their_generation(index, x, tmp_path):
-    code = """
-import sys, numpy as np, embedsearch as es
-index = es.open(sys.argv[1])
-print("open", flush=True)
-for line in sys.stdin:
-    if line == "refresh\\n":
-        print(index.refresh(), flush=True)
-    x = np.load(sys.argv[2])
-    ids, scores = index.search_vectors(x, k=len(index))
-    vectors = index.vectors(index.ids)
-    hits = index.search(vector=x[0], k=3)
-    print(len(index), len(set(ids.ravel())), len(vectors), [hit.metadata["n"] for hit in hits], flush=True)
-"""
-    np.save(tmp_path / "q.npy", x[:3])
-    command = [sys.executable, "-c", code, str(index.path), str(tmp_path / "q.npy")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
-
-        def ask(line="go"):
-            reader.stdin.write(line + "\n")
-            reader.stdin.flush()
-            return reader.stdout.readline().strip()
-
-        assert reader.stdout.readline() == "open\n"
-        first = ask()
-        assert first.startswith("200 200 200 [0, ")
-        index.add(x[200:250], ids=[f"a{n}" for n in range(50)])
-        index.delete(["0"])
-        assert ask() == first
-        index.optimize()
-        assert ask() == first
-        assert ask("refresh") == "True" and reader.stdout.readline().startswith("249 249 249")
-        assert ask("refresh") == "False"
-        reader.stdout.readline()
-        reader.stdin.close()
-
-
-def test_readers_of_every_state_since_the_index_file_before_outlive_an_optimize(index, x):
-    readers = [es.open(index.path)]
-    for n in range(5):
-        index.add(x[200 + n : 201 + n], ids=[f"a{n}"])
-        index.delete([str(n)])
-        readers.append(es.open(index.path))
-    index.optimize()
-    for n, reader in enumerate(readers):
-        expected = [str(i) for i in range(n, 200)] + [f"a{i}" for i in range(n)]
-        assert_holds(reader, expected, np.concatenate([x[n:200], x[200 : 200 + n]]))
-        assert reader.item("100").metadata == {"n": 100} and reader.vectors(reader.ids).shape == (200, 12)
-    versions = len(list((index.path / "items.lance" / "_versions").glob("*.manifest")))
-    index.delete(["100"])
-    index.optimize()
-    assert len(list((index.path / "items.lance" / "_versions").glob("*.manifest"))) < versions
-    assert len(list(index.path.glob("index-*.rows"))) == 2
-
-
-def test_searches_go_on_while_an_index_changes(index, x):
-    failures, stop = [], threading.Event()
-
-    def ask():
-        while not stop.is_set():
-            try:
-                hits = index.search(vector=x[50], k=5)
-                assert hits[0].id == "50" and len(hits) == 5
-                assert len(index.similar_many(["50", "60"], k=3)) == 2
-                ids, _ = index.search_vectors(x[:4], k=200)
-                assert None not in set(ids.ravel())
-            except Exception as error:
-                failures.append(error)
-                return
-
-    threads = [threading.Thread(target=ask) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for n in range(6):
-        index.add(x[200 + n : 210 + n], ids=[f"{n}-{i}" for i in range(10)])
-        index.delete([f"{n}-3", str(n)])
-        if n % 3 == 2:
-            index.optimize()
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert not failures, failures[0]
-
-
-def test_damaged_row_ids_are_noticed(index, x):
-    index.delete(["5"])
-    rows = next(index.path.glob("*.rows"))
-    content = bytearray(rows.read_bytes())
-    content[-8] ^= 1
-    rows.write_bytes(content)
-    with pytest.raises(DamagedIndexError, match=r"index-000001.rows is not what was written"):
-        es.open(index.path)
-    with pytest.raises(DamagedIndexError):
-        index.optimize()
-    rows.unlink()
-    with pytest.raises(DamagedIndexError, match="is missing"):
-        index.add(x[:1])
-    assert index.search(vector=x[7], k=1)[0].id == "7", "what is open goes on"
-
-
-def test_an_add_reads_no_file_that_was_committed_before(index, x, monkeypatch):
-    from embedsearch.artifact import verify
-
-    index.add(x[200:210], ids=[f"a{n}" for n in range(10)])
-    old = set(json.loads((index.path / "manifest.json").read_text())["files"])
-    read, real = [], verify._xxh3
-    monkeypatch.setattr(verify, "_xxh3", lambda path: read.append(path) or real(path))
-    index.add(x[210:211], ids=["b"])
-    index.delete(["5"])
-    assert read and not {path.relative_to(index.path).as_posix() for path in read} & old
-
-
-def test_an_index_of_an_older_format_can_be_changed(tmp_path):
-    x = (np.arange(48, dtype=np.float32).reshape(12, 4) % 7 - 3).astype(np.float32)
-    for version in (1, 2):
-        root = shutil.copytree(Path(__file__).parent / "data" / f"format-{version}", tmp_path / str(version))
-        index = es.open(root)
-        before = {item_id: index.vectors([item_id]) for item_id in index.ids}
-        assert index.delete(["item-3"]).n_items == 11 and index.info()["format_version"] == 3
-        assert index.add(x[[5, 8]] + 1, ids=["item-5", "new"], metadata={"n": [50, 80]}).n_new == 1
-        again = es.open(root, verify=True)
-        assert len(again) == 12 and again.item("item-5").metadata == {"n": 50, "name": None}
-        assert again.search(vector=x[8] + 1, k=1)[0].id == "new"
-        for item_id in set(before) - {"item-3", "item-5"}:
-            np.testing.assert_array_equal(again.vectors([item_id]), before[item_id])
-        assert index.optimize().n_folded == 2 and len(es.open(root, verify=True)) == 12
-
-
-def test_when_an_optimize_is_advised(x, tmp_path, monkeypatch):
-    monkeypatch.setattr(advice, "MIN_ROWS", 10)
-    index = es.build(x[:100], tmp_path / "index", index="hnsw")
-    assert index.add(x[100:110], ids=[f"a{n}" for n in range(10)]).advice is None
-    report = index.add(x[110:114], ids=[f"b{n}" for n in range(4)])
-    assert report.advice == index.info()["drift"]["advice"] == "12% of the items are new and searched exactly"
-    index.optimize()
-    assert "25 places" in index.delete([str(n) for n in range(25)]).advice
-    index.optimize()
-    monkeypatch.setattr(advice, "MAX_PIECES", 3)
-    for n in range(3):
-        last = index.add(x[200 + n : 201 + n], ids=[f"c{n}"])
-    assert last.advice == "the store is in 4 pieces"
-    flat = es.build(x[:100], tmp_path / "flat")
-    assert flat.add(x[100:150], ids=[f"a{n}" for n in range(50)]).advice is None
-
-
-def test_refresh_tells_whether_it_went_on(index, x):
-    other = es.open(index.path)
-    assert not other.refresh()
-    index.add(x[200:201], ids=["a"])
-    assert "a" not in other.ids and other.refresh() and "a" in other.ids and not other.refresh()
-    same_index = other._searcher.main
-    index.delete(["a"])
-    assert other.refresh() and other._searcher.main is same_index, "the index file is not read again"
-    index.optimize()
-    assert other.refresh() and other._searcher.main is not same_index
-    es.build(x[:50, :6], index.path, restart=True)
-    assert other.refresh() and other.dim == 6 and len(other) == 50

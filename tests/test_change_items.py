@@ -23,7 +23,7 @@ def index(folder, tmp_path):
     return es.build(folder, tmp_path / "index", **VGG)
 
 
-def test_only_what_is_new_or_changed_goes_through_the_network(index, folder, emoji, passes):  # noqa: F811
+def test_only_what_is_new_or_changed_goes_through_the_network(index, folder, emoji, passes):
     names = sorted(path.name for path in folder.iterdir())
     passes.clear()
     report = index.add(folder)
@@ -89,7 +89,7 @@ def test_the_recipe_of_the_index_is_kept(options, folder, emoji, tmp_path):
     assert index.search(emoji["google"][51], k=1)[0].id == emoji["google"][51].name
 
 
-def test_texts_of_a_table(tmp_path, passes):  # noqa: F811
+def test_texts_of_a_table(tmp_path, passes):
     path = tmp_path / "faq.csv"
     path.write_text("id,text,price\na,my card is lost,1\nb,what does it cost?,2\n")
     index = es.build(path, tmp_path / "index")
@@ -125,7 +125,7 @@ def table(tmp_path):
     return write
 
 
-def test_chunks_of_a_text_are_replaced_together(table, tmp_path, passes):  # noqa: F811
+def test_chunks_of_a_text_are_replaced_together(table, tmp_path, passes):
     out = tmp_path / "index"
     index = es.build(table(a=text_of(100, 1), b="a short one", c=text_of(70, 2)), out, long_texts="chunk", **SMALL)
     assert sorted(index.ids) == ["a#1", "a#2", "a#3", "a#4", "b", "c#1", "c#2", "c#3"]
