@@ -10,6 +10,7 @@ import typer
 
 from embedsearch.cli import options
 from embedsearch.cli.app import app
+from embedsearch.config import is_own
 from embedsearch.errors import UsageError
 
 _EXAMPLES = """
@@ -63,7 +64,7 @@ def embed(
 
     if out is not None and out.suffix != ".npy":
         raise UsageError(f"--out {out} must end in .npy")
-    own = backbone.startswith(("module:", "keras:"))
+    own = is_own(backbone)
     if own and modality is None and all(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in inputs):
         modality = "image"
     encoder = Encoder(

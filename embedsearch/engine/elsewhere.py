@@ -49,8 +49,7 @@ def load_encoder(root: Path, manifest: Manifest, elsewhere: Elsewhere, **run: An
 
 
 def _require_same_kind(built_with: str | None, given: str) -> None:
-    own = ("module:", "keras:", "memory:")
-    if not (str(built_with).startswith(own) and given.startswith(own)):
+    if not (is_own(str(built_with)) and is_own(given)):
         raise ContradictionError(
             f"the index was built with backbone {built_with!r}, which is found by its name; {given!r} is not asked for"
         )

@@ -35,7 +35,7 @@ class BuildReport:
     extracted now. n_known: inputs that were stored already. n_removed: inputs that the source no longer has.
     n_guests: inputs that were added from other sources, and stay. n_dropped: items that were added, and are gone
     because the build began anew. reasons: why inputs were left out, and how
-    often. up_to_date: nothing to do.
+    often. up_to_date: nothing to do. index: what the index is and was measured to do, as IndexEntry has it.
     """
 
     root: Path
