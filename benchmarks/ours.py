@@ -15,7 +15,7 @@ from embedsearch.registry import INDEXES
 from embedsearch.types import Metric
 
 FAMILY = "graph"
-RECALLS = (0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
+RECALLS = (0.8, 0.85, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.9925, 0.995, 0.9975)
 
 
 class Ours(Library):

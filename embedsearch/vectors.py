@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,24 @@ from embedsearch.types import Metric
 Matrix = NDArray[np.float32]
 
 
+# float32 divides well by norms between these; others are divided by in float64
+_LEAST_NORM, _MOST_NORM = 1e-30, 1e30
+
+
 def l2_normalize(x: Matrix) -> Matrix:
     """Rows of `x` (float32 N x D) scaled to unit length, as a new array; a zero row stays zero, and one with NaN
     or infinity is NaN."""
     # float64 sums: a row's norm then does not depend on how numpy blocks the row
     norms = np.sqrt(np.einsum("nd,nd->n", x, x, dtype=np.float64))
-    # divided in float64 too: the inverse of a tiny norm would overflow float32
-    norms = norms[:, None]
+    if norms.min(initial=1) > _LEAST_NORM and norms.max(initial=1) < _MOST_NORM:
+        quotients: Matrix = x / norms.astype(np.float32)[:, None]
+        return quotients
     scaled: Matrix = np.zeros(x.shape, np.float32)
+    usual = (norms > _LEAST_NORM) & (norms < _MOST_NORM)
+    scaled[usual] = x[usual] / norms[usual].astype(np.float32)[:, None]
+    odd = ~usual & (norms != 0)
     with np.errstate(invalid="ignore"):
-        np.divide(x, norms, out=scaled, where=norms != 0, casting="same_kind")
+        scaled[odd] = x[odd] / norms[odd, None]
     return scaled
 
 
@@ -48,10 +57,8 @@ def as_matrix(x: ArrayLike, dim: int | None = None, *, what: str = "vectors") ->
 
 def require_finite(x: Matrix, *, what: str = "vectors") -> None:
     """Raises UsageError naming the first row of `x` (N x D) that holds NaN or infinity."""
-    # one sum is far cheaper than N x D tests, and NaN or infinity always survives it
-    with np.errstate(invalid="ignore"):
-        total = x.sum(dtype=np.float64)
-    if np.isfinite(total):
+    # one sum of squares is far cheaper than N x D tests, and NaN or infinity always survives it
+    if math.isfinite(np.einsum("nd,nd->", x, x)):
         return
     bad = np.flatnonzero(~finite_rows(x))
     if bad.size:

@@ -302,3 +302,13 @@ def test_weights_that_moved_are_found_where_one_says_and_only_the_same_ones(fold
     assert found[0].score == pytest.approx(1, abs=1e-5)
     with pytest.raises(ContradictionError, match="sha256"):
         es.open(tmp_path / "index", weights=tmp_path / "b.safetensors").search(query)
+
+
+@pytest.mark.parametrize("projected", [{}, {"pca": 4}])
+def test_a_matrix_of_another_width_is_refused_and_the_index_stays(tmp_path, projected):
+    x = np.random.default_rng(2).normal(size=(40, 16)).astype(np.float32)
+    index = es.build(x, tmp_path / "x", **projected)
+    with pytest.raises(ContradictionError, match=r"vectors of 16 dimensions, .* has 12.*--restart"):
+        es.build(x[:, :12], tmp_path / "x", **projected)
+    assert [hit.id for hit in es.open(tmp_path / "x").similar("7", k=3)] == [hit.id for hit in index.similar("7", k=3)]
+    assert len(es.build(x[:, :12], tmp_path / "x", restart=True, **projected)) == 40

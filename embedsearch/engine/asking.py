@@ -24,7 +24,9 @@ def as_queries(searcher: Searcher, x: ArrayLike) -> Matrix:
     width it takes are passed through it."""
     matrix = as_matrix(x)
     manifest, dim = searcher.manifest, searcher.store.dim
-    if matrix.shape[1] == dim or manifest.postprocess is None or manifest.recipe.modality is not Modality.VECTOR:
+    if matrix.shape[1] == dim:
+        return matrix
+    if manifest.postprocess is None or manifest.recipe.modality is not Modality.VECTOR:
         return as_matrix(matrix, dim)
     postprocess = Postprocess(manifest.recipe.normalize, Projection.load(searcher.root / manifest.postprocess))
     width = len(postprocess.projection.mean) if postprocess.projection else 0

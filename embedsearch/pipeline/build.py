@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from embedsearch.artifact import Layout, write_lock, write_manifest
 from embedsearch.config import Recipe
-from embedsearch.errors import DamagedIndexError, SourceError
+from embedsearch.errors import ContradictionError, DamagedIndexError, SourceError
 from embedsearch.index import IndexRequest, choose_index
 from embedsearch.pipeline.chunks import input_column, store_schema
 from embedsearch.pipeline.columns import fitted_columns
@@ -142,11 +142,21 @@ def _writer(layout: Layout, state: BuildState, source: ItemSource | ArraySource)
     writer = state.writer(layout, store_schema(source, state.recipe))
     if not writer.is_empty:
         store = writer.open()
+        if isinstance(source, ArraySource):
+            _require_width(layout, source, store.dim if state.projection is None else len(state.projection.mean))
         columns = fitted_columns(store, source, state.recipe)
         writer = state.writer(layout, columns)
         if new := [field for field in columns if field.name not in store.schema.names]:
             writer.add_columns(pa.schema(new))
     return writer
+
+
+def _require_width(layout: Layout, source: ArraySource, width: int) -> None:
+    if source.dim != width:
+        raise ContradictionError(
+            f"{layout.root} holds vectors of {width} dimensions, {source.location or 'the matrix'} has {source.dim}; "
+            "give another folder with --out, or replace it with --restart"
+        )
 
 
 def _is_up_to_date(layout: Layout, state: BuildState, report: BuildReport, index: IndexRequest) -> bool:

@@ -24,6 +24,7 @@ K = 10
 DEPTH = 4 * K  # exact answers kept for each query, so that ties with the tenth can be told
 _N_ALONE = 200  # queries that are timed one by one
 _ENOUGH = 0.9995  # no more effort is tried beyond
+_LEVEL_POINTS, _LEVEL_GAIN = 3, 0.0002
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def tune(
     for effort in efforts:
         curve.append(_measure(index, choosing, effort))
         progress.advance(1)
-        if curve[-1].recall >= _ENOUGH:
+        if curve[-1].recall >= _ENOUGH or _is_level(curve, wanted):
             break
     # so that a lucky half of the queries does not decide: the lower end of the interval has to reach the promise
     enough = [point for point in curve if point.low >= wanted or point.recall >= _ENOUGH]
@@ -89,6 +90,13 @@ def tune(
         f"({best.low:.4f} to {best.high:.4f}) here; --index flat keeps any recall, or ask for at most "
         f"--recall {np.floor(best.low * 1000) / 1000:g}"
     )
+
+
+def _is_level(curve: list[Point], wanted: float) -> bool:
+    """Whether what was promised is found, and the last few efforts found no more than the one before them."""
+    if len(curve) <= _LEVEL_POINTS or curve[-1].low < wanted:
+        return False
+    return curve[-1].recall - curve[-1 - _LEVEL_POINTS].recall <= _LEVEL_GAIN
 
 
 def _measure(index: VectorIndex, truth: Truth, search: Mapping[str, int]) -> Point:

@@ -18,9 +18,9 @@ from embedsearch.types import STORE_COLUMNS, Hit
 from embedsearch.vectors import Matrix
 
 _READ_AHEAD_BYTES = 2**23
-_FEW = 64
 _SOME = 20_000
-_FEW = 8
+_FEW_IDS = 64  # so many are read one by one: Arrow's own way takes longer to begin with
+_FEW_OF_ALL = 8  # where one in so many ids is asked for, a table of all is worth making
 
 
 class ItemStore:
@@ -109,7 +109,7 @@ class ItemStore:
 
     def ids_at(self, rows: NDArray[np.int64]) -> NDArray[np.object_]:
         """The ids of `rows` (any shape), as an object array of str of that shape."""
-        if rows.size <= _FEW:  # Arrow's own way takes longer to begin with
+        if rows.size <= _FEW_IDS:
             ends, text = self._id_buffers
             few = np.empty(rows.size, object)
             few[:] = [str(text[ends[row] : ends[row + 1]], "utf-8") for row in rows.ravel().tolist()]
@@ -128,7 +128,7 @@ class ItemStore:
 
     def rows_of(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """The row of each id, -1 where there is none."""
-        if len(ids) * _FEW < len(self):  # to look for a few, no table of all is made
+        if len(ids) * _FEW_OF_ALL < len(self):
             held = self.rows_with("id", ids)
             place = dict(zip(self.ids.take(pa.array(held)).to_pylist(), held.tolist(), strict=True))
             return np.array([place.get(item_id, -1) for item_id in ids], np.int64)

@@ -28,8 +28,9 @@ class Graph(NamedTuple):
 
 
 class Space(NamedTuple):
-    """What queries are prepared by: the codec's mean, axes, mean_along (zeros where `euclidean`: queries are centred
-    before), one over its step and its radius; the regions' centres and lengths, and the door of each."""
+    """What queries are prepared by: the codec's mean, axes (D x width, an axis a column), mean_along (zeros where
+    `euclidean`: queries are centred before), one over its step and its radius; the regions' centres (a region a
+    column) and lengths, and the door of each. Columns that pad a matrix are zeros."""
 
     mean: NDArray[np.float32]
     axes: NDArray[np.float32]
@@ -43,9 +44,9 @@ class Space(NamedTuple):
 
 
 class Queries(NamedTuple):
-    """A batch of n queries. heads: uint8 n x width, to walk by. along: float32 n x n_axes and across: float32 n x dim,
-    the weights of a node's head and residual in its score; bases: float32 n, what is added. entries: int32 n x m,
-    nodes where a walk begins."""
+    """A batch of n queries. heads: uint8 n x width, to walk by. along: float32 n x n_axes (or width, then with zeros)
+    and across: float32 n x dim, the weights of a node's head and residual in its score; bases: float32 n, what is
+    added. entries: int32 n x m, nodes where a walk begins."""
 
     heads: NDArray[np.uint8]
     along: NDArray[np.float32]

@@ -27,8 +27,16 @@ _NONE = np.empty(0, np.bool_)
 
 def search(nodes: Nodes, xq: Matrix, k: int, ef_search: int, allowed: NDArray[np.bool_] | None) -> tuple[Scores, Rows]:
     """Scores and rows of the k best, both n x k; see VectorIndex.search."""
-    asked = _Asked(nodes, xq, k, plain_walk=allowed is None and _may_be_plain(len(xq)))
     ef_search = max(ef_search, k)
+    plain_walk = allowed is None and _may_be_plain(len(xq))
+    if len(xq) == 1 and allowed is None and ef_search <= _MOST_IN_BEAM and not plain_walk:
+        from embedsearch.index.graph.alone import answer_alone
+
+        D, found = np.empty((1, k), np.float32), np.empty((1, k), np.int64)
+        answer_alone(nodes.space, nodes.graph, xq, min(N_ENTRIES, len(nodes.regions)), ef_search, D, found)
+        if found[0, -1] >= 0:
+            return D, nodes.rows[found].astype(np.int64)
+    asked = _Asked(nodes, xq, k, plain_walk=plain_walk)
     n_allowed = len(nodes) if allowed is None else int(allowed.sum())
     if allowed is None:
         if ef_search > _MOST_IN_BEAM:
@@ -80,7 +88,7 @@ class _Asked:
         n, codec, n_entries = len(xq), nodes.codec, min(N_ENTRIES, len(nodes.regions))
         self.queries = Queries(
             np.empty((n, codec.width), np.uint8),
-            np.empty((n, len(codec.axes)), np.float32),
+            np.empty((n, codec.width), np.float32),
             np.empty((n, codec.dim), np.float32),
             np.empty(n, np.float32),
             np.empty((n, n_entries), np.int32),

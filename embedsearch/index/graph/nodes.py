@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from embedsearch.errors import DamagedIndexError
 from embedsearch.index.graph.arrays import Graph, Links, Space, aligned
-from embedsearch.index.graph.codes import Codec
+from embedsearch.index.graph.codes import LANES, Codec
 from embedsearch.index.graph.regions import Regions
 from embedsearch.types import Metric
+from embedsearch.vectors import Matrix
 
 _FORMAT = 1
 _ALIGNED = ("heads", "residuals", "links")
@@ -53,10 +54,9 @@ class Nodes:
         object.__setattr__(self, "graph", graph)
         euclidean = codec.metric is Metric.L2
         along = np.zeros_like(codec.mean_along) if euclidean else codec.mean_along
-        centres, lengths = self.regions.centres, self.regions.lengths
         space = Space(
-            codec.mean, codec.axes, along, np.float32(1 / codec.step), np.float32(codec.radius), euclidean,
-            centres, lengths, self.doors,
+            codec.mean, _columns(codec.axes), _columns(along[:, None])[0], np.float32(1 / codec.step),
+            np.float32(codec.radius), euclidean, _columns(self.regions.centres), self.regions.lengths, self.doors,
         )  # fmt: skip
         object.__setattr__(self, "space", space)
 
@@ -87,6 +87,13 @@ class Nodes:
             raise DamagedIndexError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
         codec = Codec(metric, arrays.pop("mean"), arrays.pop("axes"), float(told["step"]), float(told["radius"]))
         return cls(codec, Regions(arrays.pop("centres")), **arrays)
+
+
+def _columns(rows: Matrix) -> Matrix:
+    """`rows` as columns, beside each other, with columns of zeros up to a multiple of LANES."""
+    columns = np.zeros((rows.shape[1], -(-len(rows) // LANES) * LANES), np.float32)
+    columns[:, : len(rows)] = rows.T
+    return columns
 
 
 def _placed(name: str, array: NDArray[Any]) -> NDArray[Any]:

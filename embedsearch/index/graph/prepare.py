@@ -10,6 +10,9 @@ import numpy as np
 from numba import njit
 
 from embedsearch.index.graph.compiling import compiled
+from embedsearch.index.graph.matrix_ops import product
+
+_TOGETHER = 32  # queries at once, so that what lies between the steps stays in the cache
 
 
 @njit(fastmath=True)
@@ -21,58 +24,58 @@ def _dot(a, b):
 
 
 @njit(fastmath=True)
-def _dots(a, b, c, d, e):
-    """Inner products of `a` with each of four, so that `a` is read once."""
-    w, x, y, z = np.float32(0.0), np.float32(0.0), np.float32(0.0), np.float32(0.0)
-    for i in range(len(a)):
-        w += a[i] * b[i]
-        x += a[i] * c[i]
-        y += a[i] * d[i]
-        z += a[i] * e[i]
-    return w, x, y, z
+def _fill_head(along, stretch, mean_along, inverse_step, place, head):
+    """Where a query lies among the rows, and its code there."""
+    for axis in range(len(along)):
+        place[axis] = along[axis] * stretch - mean_along[axis]
+        byte = place[axis] * inverse_step + np.float32(128.5)
+        head[axis] = np.uint8(min(max(byte, np.float32(0.0)), np.float32(255.0)))
+
+
+@njit
+def _nearest(lengths, products, doors, near, entries):
+    """Puts the doors of the nearest regions, nearest first, into `entries`, and how near they are into `near`; the
+    nearest region."""
+    region, count = 0, 0
+    for number in range(len(doors)):
+        distance = lengths[number] - np.float32(2.0) * products[number]
+        if count == len(near) and distance >= near[count - 1]:
+            continue
+        at = count if count < len(near) else count - 1
+        while at > 0 and near[at - 1] > distance:
+            near[at], entries[at] = near[at - 1], entries[at - 1]
+            at -= 1
+        near[at], entries[at] = distance, doors[number]
+        if at == 0:
+            region = number
+        count = min(count + 1, len(near))
+    return region
 
 
 @compiled
 def prepare_queries(space, x, queries, region, first, last):
     """Fills rows first..last of `queries` (see arrays.Queries) and `region`, int64 n. x: float32 n x width."""
-    across, along, n_axes = queries.across, queries.along, len(space.axes)
-    for q in range(first, last):
-        across[q, : x.shape[1]] = x[q]
-        across[q, x.shape[1] :] = 0
-        if space.euclidean:
-            across[q] -= space.mean
-            queries.bases[q] = _dot(across[q], across[q])
-        else:
-            queries.bases[q] = _dot(across[q], space.mean)
-    for start in range(first, last, 4):
-        q, r, s, t = start, min(start + 1, last - 1), min(start + 2, last - 1), min(start + 3, last - 1)
-        for axis in range(n_axes):
-            along[q, axis], along[r, axis], along[s, axis], along[t, axis] = _dots(
-                space.axes[axis], across[q], across[r], across[s], across[t]
-            )
-    place = np.empty(n_axes, np.float32)
-    nearest = np.empty(queries.entries.shape[1], np.float32)
-    for q in range(first, last):
-        stretch = np.float32(1.0)
-        if space.radius > 0:
-            length = np.sqrt(_dot(x[q], x[q]))
-            stretch = space.radius / length if length > 0 else np.float32(0.0)
-        for axis in range(n_axes):
-            place[axis] = along[q, axis] * stretch - space.mean_along[axis]
-            byte = place[axis] * space.inverse_step + np.float32(128.5)
-            queries.heads[q, axis] = np.uint8(min(max(byte, np.float32(0.0)), np.float32(255.0)))
-        queries.heads[q, n_axes:] = 128
-        count = 0
-        for number in range(len(space.centres)):
-            centre = space.centres[number]
-            distance = space.lengths[number] - np.float32(2.0) * _dot(centre, place[: len(centre)])
-            if count == len(nearest) and distance >= nearest[count - 1]:
-                continue
-            at = count if count < len(nearest) else count - 1
-            while at > 0 and nearest[at - 1] > distance:
-                nearest[at], queries.entries[q, at] = nearest[at - 1], queries.entries[q, at - 1]
-                at -= 1
-            nearest[at], queries.entries[q, at] = distance, space.doors[number]
-            if at == 0:
-                region[q] = number
-            count = min(count + 1, len(nearest))
+    across, along, width = queries.across, queries.along, space.axes.shape[1]
+    place = np.empty((_TOGETHER, width), np.float32)
+    products = np.empty((_TOGETHER, space.centres.shape[1]), np.float32)
+    near = np.empty(queries.entries.shape[1], np.float32)
+    for start in range(first, last, _TOGETHER):
+        stop = min(start + _TOGETHER, last)
+        for q in range(start, stop):
+            across[q, : x.shape[1]] = x[q]
+            across[q, x.shape[1] :] = 0
+            if space.euclidean:
+                across[q] -= space.mean
+                queries.bases[q] = _dot(across[q], across[q])
+            else:
+                queries.bases[q] = _dot(across[q], space.mean)
+        product(across[start:stop], space.axes, along[start:stop])
+        for q in range(start, stop):
+            stretch = np.float32(1.0)
+            if space.radius > 0:
+                length = np.sqrt(_dot(x[q], x[q]))
+                stretch = space.radius / length if length > 0 else np.float32(0.0)
+            _fill_head(along[q], stretch, space.mean_along, space.inverse_step, place[q - start], queries.heads[q])
+        product(place[: stop - start], space.centres, products[: stop - start])
+        for q in range(start, stop):
+            region[q] = _nearest(space.lengths, products[q - start], space.doors, near, queries.entries[q])

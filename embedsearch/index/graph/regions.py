@@ -20,7 +20,7 @@ N_COORDINATES = 32  # leading coordinates that regions are told apart by
 N_ENTRIES = 4
 N_BUILD_ENTRIES = 8
 _SEED = 0
-_FIT_ROWS = 50_000
+_FIT_ROWS = 64  # a region, spread over the sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Regions:
         import faiss
 
         kmeans = faiss.Kmeans(leading.shape[1], n_regions, niter=8, seed=_SEED, min_points_per_centroid=1)
-        kmeans.train(leading[:_FIT_ROWS])
+        kmeans.train(np.ascontiguousarray(leading[:: max(len(leading) // (_FIT_ROWS * n_regions), 1)]))
         centres = np.asarray(kmeans.centroids, np.float32)
         return cls(centres[_chain(centres)])
 

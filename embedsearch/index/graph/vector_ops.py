@@ -12,7 +12,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-LANES = 32  # bytes that are taken at once; codes are padded to a multiple of this
+from embedsearch.index.graph.codes import LANES  # bytes that are taken at once
+
 LINE_BYTES = 64  # of a processor's cache
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))

@@ -1,0 +1,94 @@
+"""A matrix product, as vector instructions that LLVM fits to the processor at hand.
+
+Numba's own loops take twice the time for it, and numpy's BLAS the processor from others (see prepare.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+from embedsearch.index.graph.codes import LANES
+
+# a tile of the product: so many sums stay in registers, four rows of two vectors
+_ROWS, _VECTORS, _LANES = 4, 2, 16
+COLUMNS = _VECTORS * _LANES
+assert LANES % COLUMNS == 0
+
+_F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+_VECTOR = ir.VectorType(_F32, _LANES)
+
+
+def _integer(value: int) -> Any:
+    return ir.Constant(_I64, value)
+
+
+@intrinsic
+def _tile(typing_context, weights, w_place, w_stride, rows, r_place, r_stride, n, sums, s_place, s_stride):
+    """sums[s_place + q * s_stride :][:COLUMNS] = the sum over i < n of weights[w_place + q * w_stride + i] times
+    rows[r_place + i * r_stride :][:COLUMNS], for each q < _ROWS. All arrays: float32, flat."""
+    whole = types.intp
+    signature = types.void(weights, whole, whole, rows, whole, whole, whole, sums, whole, whole)
+
+    def emit(context, builder, signature, arguments):
+        def start(array: int, stride: int, row: int) -> Any:
+            data = context.make_array(signature.args[array])(context, builder, arguments[array]).data
+            place = builder.add(arguments[array + 1], builder.mul(arguments[stride], _integer(row)))
+            return builder.gep(data, [place])
+
+        def vector(row: Any, number: int) -> Any:
+            return builder.bitcast(builder.gep(row, [_integer(number * _LANES)]), _VECTOR.as_pointer())
+
+        fma_type = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+        fma = builder.module.declare_intrinsic(f"llvm.fma.v{_LANES}f32", (), fma_type)
+        starts, first_row = [start(0, 2, q) for q in range(_ROWS)], start(3, 5, 0)
+        before = builder.block
+        loop, after = builder.append_basic_block("tile"), builder.append_basic_block("tile_done")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        i = builder.phi(_I64)
+        i.add_incoming(_integer(0), before)
+        totals = [[builder.phi(_VECTOR) for _ in range(_VECTORS)] for _ in range(_ROWS)]
+        row = builder.gep(first_row, [builder.mul(i, arguments[5])])
+        columns = [builder.load(vector(row, number), align=4) for number in range(_VECTORS)]
+        undefined = ir.Constant(_VECTOR, ir.Undefined)
+        everywhere = ir.Constant(ir.VectorType(_I32, _LANES), None)
+        grown = []
+        for place, total in zip(starts, totals, strict=True):
+            one = builder.insert_element(undefined, builder.load(builder.gep(place, [i])), ir.Constant(_I32, 0))
+            weight = builder.shuffle_vector(one, undefined, everywhere)
+            grown.append([builder.call(fma, [weight, columns[v], total[v]]) for v in range(_VECTORS)])
+        following = builder.add(i, _integer(1))
+        i.add_incoming(following, loop)
+        for q in range(_ROWS):
+            for v in range(_VECTORS):
+                totals[q][v].add_incoming(ir.Constant(_VECTOR, None), before)
+                totals[q][v].add_incoming(grown[q][v], loop)
+        builder.cbranch(builder.icmp_signed("<", following, arguments[6]), loop, after)
+        builder.position_at_end(after)
+        for q in range(_ROWS):
+            for v in range(_VECTORS):
+                builder.store(grown[q][v], vector(start(7, 9, q), v), align=4)
+        return context.get_dummy_value()
+
+    return signature, emit
+
+
+@njit(inline="always")
+def product(weights, rows, sums):
+    """sums (n x m) = weights[:, : len(rows)] @ rows (d x m), float32 in C order. m: a multiple of LANES; d: above 0."""
+    n, m = len(weights), rows.shape[1]
+    # fewer rows than a tile has are the same one again and again; the last tile may repeat rows of the one before
+    w_stride, s_stride = (weights.shape[1], m) if n >= _ROWS else (0, 0)
+    flat_weights, flat_rows, flat_sums = weights.reshape(-1), rows.reshape(-1), sums.reshape(-1)
+    for start in range(0, n, _ROWS if n >= _ROWS else 1):
+        q = np.intp(start if n < _ROWS else min(start, n - _ROWS))
+        for column in range(0, m, COLUMNS):
+            _tile(
+                flat_weights, q * weights.shape[1], w_stride, flat_rows, column, m, len(rows),
+                flat_sums, q * m + column, s_stride,
+            )  # fmt: skip
