@@ -11,6 +11,8 @@ from killed_build import after, before, die, half_an_index
 
 import embedsearch as es
 from embedsearch.index.faiss_index import FaissIndex
+from embedsearch.index.graph.index import GraphIndex
+from embedsearch.index.ivf.index import IVFIndex
 from embedsearch.pipeline import extract
 from embedsearch.pipeline.change import commit
 from embedsearch.pipeline.change.staging import Staging
@@ -81,7 +83,8 @@ def arm(place: str) -> None:
 
             Path.replace = rename  # type: ignore[method-assign, assignment]
         case "in the middle of the index file":
-            FaissIndex.save = half_an_index  # type: ignore[method-assign, assignment]
+            for family in (FaissIndex, GraphIndex, IVFIndex):
+                family.save = half_an_index  # type: ignore[method-assign, assignment]
         case "before versions are forgotten":
             before(StoreWriter, "forget_versions")
         case _:

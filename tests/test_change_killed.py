@@ -45,11 +45,14 @@ def assert_same(mine, theirs):
 
 @pytest.fixture(scope="module")
 def vectors(tmp_path_factory):
+    return changed_index(tmp_path_factory.mktemp("vectors"), "flat")
+
+
+def changed_index(root, family):
     """An index of 100 vectors that has changed already; an add that replaces, refreshes, and brings a column."""
-    root = tmp_path_factory.mktemp("vectors")
     rng = np.random.default_rng(5)
     x = rng.normal(size=(140, 8)).astype(np.float32)
-    index = es.build(x[:100], root / "index", metadata={"n": list(range(100))})
+    index = es.build(x[:100], root / "index", index=family, metadata={"n": list(range(100))})
     index.delete(["7", "50"])
     index.add(x[100:103], ids=["a", "b", "c"], metadata={"n": [100, 101, 102]})
     fresh = np.concatenate([x[110:120], x[20:25], x[103:106]])
@@ -87,6 +90,16 @@ def test_vectors(action, place, vectors, tmp_path):
     assert_same(state(between), new if place in AFTER else old)
     es.open(out).optimize()
     assert_same(state(es.open(out, verify=True)), new)
+
+
+@pytest.fixture(scope="module", params=["graph", "ivf"])
+def approximate(request, tmp_path_factory):
+    return changed_index(tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.mark.parametrize("place", kc.PLACES_OF_OPTIMIZE)
+def test_an_optimize_of_other_families(place, approximate, tmp_path):
+    test_vectors("optimize", place, approximate, tmp_path)
 
 
 @pytest.mark.parametrize("place", kc.PLACES_OF_ADD[1:5])

@@ -73,7 +73,7 @@ def test_a_file_of_another_size_is_noticed(kind, sound, tmp_path):
 
 
 def test_large_stores_are_compared_in_full_only_when_asked(copy, monkeypatch):
-    monkeypatch.setattr(verify, "STORE_VERIFY_BYTES", 10)
+    monkeypatch.setattr(verify, "VERIFY_BYTES", 10)
     name = next(name for name in files_of(copy) if "/data/" in name)
     data = bytearray((copy / name).read_bytes())
     data[100] ^= 1

@@ -37,7 +37,7 @@ def test_the_commands_do_what_they_say(page, photos, capsys):
             run(shlex.split(line)[1:])
         assert end.value.code == 0, capsys.readouterr().err
         counts.append(len(es.open("indexes/photos")))
-    assert counts == [11, 10, 10] if page == "README.md" else [11, 7, 7]
+    assert counts == ([11, 10, 10] if page == "README.md" else [11, 7, 7])
     assert "cat.jpg" not in es.open("indexes/photos").ids
 
 

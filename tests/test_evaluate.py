@@ -29,9 +29,23 @@ def test_recall_with_ties_lets_equal_scores_stand_for_one_another():
 def test_the_interval_is_that_of_the_normal_approximation():
     values = np.array([0.5, 1.0, 1.0, 0.9])
     mean, low, high = mean_with_interval(values)
-    half = 1.96 * np.std(values, ddof=1) / 2
+    half = 1.96 * np.std([*values, 0], ddof=1) / 2  # with one more that found nothing
     assert (mean, low, high) == pytest.approx((0.85, 0.85 - half, 1.0))
     assert np.isnan(mean_with_interval(np.empty(0))).all()
+
+
+@pytest.mark.parametrize(("n", "least"), [(1, 0.0), (3, 0.4), (1000, 0.99)])
+def test_few_values_that_are_all_one_prove_little(n, least):
+    mean, low, high = mean_with_interval(np.ones(n))
+    assert mean == high == 1.0 and least <= low < (1 if n > 100 else 0.6)
+
+
+@pytest.mark.parametrize("size", [1e-8, 1.0, 1e8])
+def test_what_ties_does_not_depend_on_how_large_the_scores_are(size):
+    scores = (np.linspace(0.001, 0.04, 40)[None] * size).astype(np.float32)
+    truth = np.arange(40)[None]
+    assert recall_with_ties(truth[:, 10:20], truth, scores, False) == [0]
+    assert recall_with_ties(truth[:, :10], truth, scores, False) == [1]
 
 
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=12), st.integers(1, 12), st.randoms())

@@ -9,7 +9,7 @@ import pytest
 from numba import njit
 
 from embedsearch.errors import DamagedIndexError
-from embedsearch.index.graph import asking, compiling, insert, plain, walk
+from embedsearch.index.graph import asking, compiling, plain, reaching, walk
 from embedsearch.index.graph.codes import LANES, Codec
 from embedsearch.index.graph.index import GraphIndex
 from embedsearch.types import Metric
@@ -142,12 +142,38 @@ def test_equal_vectors_and_zeros(rng):
 
 def test_every_node_can_be_reached(index):
     nodes = index._nodes
-    assert insert.reached(nodes.graph.links, nodes.graph.degree, np.unique(nodes.doors), len(nodes)).all()
+    assert reaching.reached(nodes.graph.links, nodes.graph.degree, np.unique(nodes.doors), len(nodes)).all()
     links = nodes.links
     for node in range(0, len(nodes), 97):
         linked = links[node][links[node] >= 0]
         assert len(set(linked.tolist())) == len(linked) and node not in linked
         assert (links[node][len(linked) :] == -1).all()
+
+
+@pytest.mark.parametrize("degree", [4, 48])
+def test_every_node_can_be_reached_when_those_held_out_are_there(degree, x, rng):
+    """Also in clusters that are copies of a few vectors, which link to nothing but themselves."""
+    rows = np.concatenate([x[:1500], np.repeat(x[1500:1510], 60, axis=0)])
+    index = GraphIndex.create(70, Metric.COSINE, {"n": len(rows), "degree": degree})
+    index.train(rows)
+    apart = rng.choice(len(rows), 400, replace=False)
+    index.hold_out(apart)
+    index.add(rows)
+    index.complete(lambda n: None)
+    _, found = index.search(rows[:300], 10, {"ef_search": 60})
+    assert not set(found.ravel().tolist()) & set(apart.tolist())
+    index.admit(lambda n: None)
+    nodes = index._nodes
+    assert reaching.reached(nodes.graph.links, nodes.graph.degree, np.unique(nodes.doors), len(nodes)).all()
+
+
+def test_axes_are_fitted_to_all_of_a_sample_that_is_sorted(rng):
+    """Of wide vectors a part of the sample is looked at: not its beginning, which may all show the same."""
+    x = rng.normal(size=(6000, 2500)).astype(np.float32) * 0.01
+    x[:3000, 0] += rng.normal(size=3000) * 5
+    x[3000:, 1] += rng.normal(size=3000) * 5
+    axes = Codec.fit(x, Metric.L2).axes
+    assert np.linalg.norm(axes[:, 0]) > 0.99 and np.linalg.norm(axes[:, 1]) > 0.99
 
 
 def test_threads_do_not_change_the_graph(index, x):

@@ -9,7 +9,7 @@ import numpy as np
 import oracle
 import pytest
 
-from embedsearch.errors import DamagedIndexError
+from embedsearch.errors import DamagedIndexError, UsageError
 from embedsearch.index.ivf import lists, vectors_file
 from embedsearch.index.ivf.efforts import ROW_COST, efforts, plan_search
 from embedsearch.index.ivf.index import IVFIndex
@@ -78,12 +78,28 @@ def test_vectors_of_any_size_fit_into_16_bits(metric, factor, spread):
         assert (rows[:, 0] == np.arange(50)).all()
 
 
-def test_scaling_rounds_nothing_and_cuts_what_float16_cannot_hold(spread):
+@pytest.mark.parametrize(("metric", "factor"), [(Metric.IP, 2.0**20), (Metric.L2, 8.0)])
+def test_a_query_may_be_longer_than_any_row(metric, factor, spread):
+    xb, xq = spread[50:] * np.float32(1e-4), spread[:50] * np.float32(1e-4 * factor)
+    index = make(metric, xb)
+    scores, rows = index.search(xq, 10, index.efforts(10)[-1])
+    assert recall_of(rows, xq, xb, metric) >= 0.98 and np.isfinite(scores).all()
+    if metric is Metric.IP:
+        _, same = index.search(xq / np.float32(factor), 10, index.efforts(10)[-1])
+        assert (same == rows).all()
+
+
+def test_a_row_that_float16_cannot_hold_beside_the_others_is_refused(spread):
+    index = make(Metric.IP, spread)
+    with pytest.raises(UsageError, match=r"a value .* times as large as the largest of the sample.*--index graph"):
+        index.add(spread[:5] * np.float32(1e6))
+
+
+def test_scaling_rounds_nothing(spread):
     scaling = Scaling.fit(spread, Metric.IP)
     assert np.log2(scaling.scale) % 1 == 0
     np.testing.assert_array_equal(scaling.apply(spread) / np.float32(scaling.scale), spread)
-    far = scaling.apply(np.full((1, 48), 1e30, np.float32))
-    assert np.isfinite(far.astype(np.float16)).all()
+    assert np.isfinite(scaling.apply(spread).astype(np.float16)).all()
     assert Scaling.fit(np.zeros((3, 4), np.float32), Metric.L2).scale == 1.0
 
 
@@ -228,14 +244,27 @@ def test_a_row_is_no_answer_to_itself_and_no_more_is_ranked_for_it(spread):
     own = np.arange(40)
     _, rows = index.search_others(spread[:40], own, 10, {"nprobe": 8, "k_factor": 2})
     assert (rows != own[:, None]).all() and rows.min() >= 0
-    _, wide = index.search(spread[:40], 11, {"nprobe": 8, "n_candidates": 21})
-    assert all(set(a) <= set(b) for a, b in zip(rows.tolist(), wide.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("nprobe", [1, 2, 8, 24])
+def test_what_is_measured_with_rows_as_queries_is_what_a_search_does(nprobe, spread, monkeypatch):
+    plans = []
+
+    def noted(*arguments):
+        plans.append(plan_search(*arguments))
+        return plans[-1]
+
+    monkeypatch.setattr("embedsearch.index.ivf.index.plan_search", noted)
+    index = make(Metric.L2, spread)
+    index.search(spread[:40], 10, {"nprobe": nprobe, "k_factor": 2})
+    index.search_others(spread[:40], np.arange(40), 10, {"nprobe": nprobe, "k_factor": 2})
+    assert plans[0].nprobe == plans[1].nprobe and plans[0].n_candidates + 1 == plans[1].n_candidates
 
 
 def test_how_a_search_is_planned():
     n, n_lists = 1_000_000, 1000
     plain = plan_search(10, 16, 80, n_lists, n, n)
-    assert plain is not None and (plain.nprobe, plain.k_factor) == (16, 8.0)
+    assert plain is not None and (plain.nprobe, plain.n_candidates) == (16, 80)
     # half the rows allowed: twice the lists, so that as many allowed ones are met
     half = plan_search(10, 16, 80, n_lists, n, n // 2)
     assert half is not None and half.nprobe == 32

@@ -9,8 +9,11 @@ import pytest
 import embedsearch as es
 from embedsearch.cli import main
 from embedsearch.errors import PromiseError, UsageError
+from embedsearch.index.graph.index import GraphIndex
+from embedsearch.pipeline import search
 from embedsearch.pipeline.fit import sample_rows
 from embedsearch.pipeline.truth import N_QUERIES, query_rows
+from embedsearch.pipeline.tuning import Point, at_recall
 
 N, DIM = 6000, 32
 
@@ -66,9 +69,14 @@ def test_a_call_may_ask_for_more_or_less(index, vectors):
 
 
 @pytest.mark.parametrize("share", [0.5, 0.1, 0.01, 0.001, 3 / N])
-def test_filters_keep_the_promise_and_are_never_short(index, vectors, share):
+@pytest.mark.parametrize("kind", ["by chance", "one corner"])
+@pytest.mark.parametrize("exact_rows", [1000, 0])
+def test_filters_keep_the_promise_and_are_never_short(index, vectors, share, kind, exact_rows, monkeypatch):
+    """exact_rows: 0 leaves small sets to the index as well."""
+    monkeypatch.setattr(search, "EXACT_ROWS", exact_rows)
     n = round(share * N)
-    allowed = np.random.default_rng(n).choice(N, n, replace=False)
+    near = oracle.scores_of(vectors[0][:1], vectors[0], "cosine")[0]
+    allowed = np.argsort(-near)[:n] if kind == "one corner" else np.random.default_rng(n).choice(N, n, replace=False)
     where = f"id in ({', '.join(repr(str(i)) for i in allowed)})"
     xq, xb = vectors[1][:100], vectors[0]
     k = min(10, n)
@@ -78,7 +86,7 @@ def test_filters_keep_the_promise_and_are_never_short(index, vectors, share):
     truth = oracle.scores_of(xq, xb[allowed], "cosine")
     best = allowed[np.argsort(-truth, axis=1)[:, :k]]
     recall = np.mean([len({int(i) for i in row} & set(b)) / k for row, b in zip(ids, best, strict=True)])
-    assert recall >= (1.0 if n <= 1000 else 0.95 - 0.02)
+    assert recall >= (1.0 if n <= exact_rows else 0.95 - 0.02)
 
 
 def test_ten_thousand_answers_can_be_asked_for(index, vectors):
@@ -96,6 +104,52 @@ def test_a_promise_that_cannot_be_kept_says_how_far_it_comes_and_what_would_keep
 def test_a_latency_that_no_search_keeps_is_refused(vectors, tmp_path):
     with pytest.raises(PromiseError, match=r"takes .* ms a query here, more than --latency-ms 1e-05"):
         es.build(vectors[0], tmp_path / "x", index="hnsw", recall=0.9, latency_ms=1e-5)
+
+
+def test_the_latency_of_exact_search_is_promised_and_measured_too(vectors, tmp_path):
+    with pytest.raises(PromiseError, match=r"exact search takes .* ms a query here, more than --latency-ms 1e-06"):
+        es.build(vectors[0], tmp_path / "x", index="flat", latency_ms=1e-6)
+    tuned = es.build(vectors[0], tmp_path / "x", index="flat", latency_ms=1e3).info()["index"]["tuned"]
+    assert 0 < tuned["latency_ms"] < 1e3 and tuned["measured"]["queries_per_s"] > 0
+
+
+def test_the_memory_of_centroids_is_in_the_promise(vectors, tmp_path):
+    build = {"index": "IVF512,PQ8", "restart": True}
+    needed = 512 * DIM * 4 + N * 16
+    with pytest.raises(PromiseError, match="do not fit"):
+        es.build(vectors[0], tmp_path / "x", memory=needed - 1000, **build)
+    entry = es.build(vectors[0], tmp_path / "x", memory=needed + 1000, **build).info()["index"]
+    assert entry["bytes_per_vector"] * N == pytest.approx(needed, rel=0.01)
+
+
+def test_an_index_that_takes_more_than_was_planned_is_refused(vectors, tmp_path, monkeypatch):
+    monkeypatch.setattr(GraphIndex, "planned_bytes", lambda *arguments: 10.0)
+    with pytest.raises(PromiseError, match=r"graph takes \d+MiB, more than --memory 1MiB allows"):
+        es.build(vectors[0], tmp_path / "x", index="graph", memory="1MiB")
+
+
+def test_a_call_is_held_to_the_rule_of_the_build():
+    curve = [Point({"e": e}, mean, mean - 0.01, mean + 0.01, 1.0) for e, mean in enumerate([0.9, 0.955, 0.97])]
+    assert at_recall(curve, 0.95) == {"e": 2}, "the lower end decides"
+    assert at_recall(curve, 0.965) == {"e": 2}, "unless none is so high"
+    assert at_recall(curve, 0.98) is None
+
+
+def test_optimize_takes_another_promise(vectors, tmp_path):
+    index = es.build(vectors[0], tmp_path / "x", index="graph", recall=0.9)
+    assert index.optimize(recall=0.9).up_to_date
+    assert not index.optimize(recall=0.98).up_to_date
+    entry = index.info()["index"]
+    assert (
+        entry["request"]["recall"] == 0.98 and entry["request"]["family"] == "graph" and entry["recall_at_10"] >= 0.98
+    )
+    before = index.info()["generation"]
+    with pytest.raises(PromiseError, match="do not fit"):
+        index.optimize(memory="1KiB")
+    assert es.open(tmp_path / "x").info()["generation"] == before
+    index.delete(["5"])
+    assert index.optimize().n_dropped == 1, "a promise that was refused leaves nothing behind"
+    assert index.optimize(index="flat", recall=1).family == "flat"
 
 
 def test_a_promise_goes_on_being_kept_by_later_builds(vectors, tmp_path):
@@ -152,6 +206,20 @@ def test_range_search_gives_all_that_score_so_much(index, vectors):
     assert len(wanted & {hit.id for hit in hits}) >= 0.95 * len(wanted) and all(hit.score >= limit for hit in hits)
     assert hits.note is None
     assert index.search(vector=q, k=None, min_score=0.99999).note.startswith("no item scores 0.99999 or more")
+
+
+def test_range_search_of_squared_distances(vectors, tmp_path):
+    index = es.build(vectors[0], tmp_path / "x", metric="l2")
+    truth = ((vectors[1][3].astype(np.float64) - vectors[0]) ** 2).sum(axis=1)
+    limit = float(np.sort(truth)[150:152].mean())
+    hits = index.search(vector=vectors[1][3], k=None, max_distance=limit)
+    assert {hit.id for hit in hits} == {str(i) for i in np.flatnonzero(truth <= limit)} and hits.note is None
+    none = index.search(vector=vectors[1][3], k=None, max_distance=1e-6)
+    assert not none and none.note.startswith("no item is within a squared distance of 1e-06; the nearest is at")
+    some = index.search(vector=vectors[1][3], k=200, max_distance=limit)
+    assert len(some) == 151 and some.note == f"151 of the 200 best are within a squared distance of {limit:g}"
+    with pytest.raises(UsageError, match="give max_distance, not min_score"):
+        index.search(vector=vectors[1][3], min_score=1)
 
 
 def test_the_command_line_says_what_was_promised_and_measured(vectors, tmp_path, capsys):

@@ -143,17 +143,23 @@ def test_no_dataset_has_version_0(tmp_path):
 )
 def test_the_ledger_is_a_dictionary(stored, walk):
     met: set[str] = set()
-    with Ledger((*entry, True) for entry in stored.items()) as ledger:
-        for item_id, fingerprint in walk:
-            if item_id in met:
-                expected = Visit.REPEATED
-            elif item_id not in stored:
-                expected = Visit.NEW
-            else:
-                expected = Visit.KNOWN if stored[item_id] == fingerprint else Visit.CHANGED
-            met.add(item_id)
-            assert ledger.visit(item_id, fingerprint) is expected
-        assert set(ledger.unmet()) == set(stored) - met
+    expected = []
+    for item_id, fingerprint in walk:
+        if item_id in met:
+            expected.append(Visit.REPEATED)
+        elif item_id not in stored:
+            expected.append(Visit.NEW)
+        else:
+            expected.append(Visit.KNOWN if stored[item_id] == fingerprint else Visit.CHANGED)
+        met.add(item_id)
+    for step in (1, 3, 100):
+        with Ledger((*entry, True) for entry in stored.items()) as ledger:
+            visits = [ledger.visit(*entry) for entry in walk] if step == 1 else []
+            for first in range(0, len(walk), step) if step > 1 else ():
+                part = walk[first : first + step]
+                visits += ledger.visit_all([item_id for item_id, _ in part], [fingerprint for _, fingerprint in part])
+            assert visits == expected
+            assert set(ledger.unmet()) == set(stored) - met
 
 
 def test_the_ledger_leaves_alone_what_another_source_gave():

@@ -10,9 +10,11 @@ from typing import Any
 import xxhash
 
 from embedsearch.errors import DamagedIndexError
+from embedsearch.index.base import MAPPED_SUFFIX
 
-# the files of the store are read in full at opening up to this size in all; larger ones by `info --verify`
-STORE_VERIFY_BYTES = 2**30
+# files of which an opening reads no more than it needs are read in full up to this size in all; larger ones by
+# `info --verify`
+VERIFY_BYTES = 2**30
 _CHUNK = 2**18
 FIX = "restore it from a copy, or build it again with --restart"
 
@@ -37,13 +39,13 @@ def record_files(root: Path, paths: Iterable[Path]) -> dict[str, FileRecord]:
 def verify_files(root: Path, records: dict[str, FileRecord], *, everything: bool = False) -> None:
     """Raises DamagedIndexError when a file is missing, or has another size or content than recorded.
 
-    The contents of the store are compared up to STORE_VERIFY_BYTES in all, unless `everything`.
+    The contents of the store and of mapped files are compared up to VERIFY_BYTES in all, unless `everything`.
     """
     verify_sizes(root, records)
-    in_store = {name for name in records if "/" in name}
-    read_store = everything or sum(records[name].size for name in in_store) <= STORE_VERIFY_BYTES
+    large = {name for name in records if "/" in name or name.endswith(MAPPED_SUFFIX)}
+    read_large = everything or sum(records[name].size for name in large) <= VERIFY_BYTES
     for name, record in records.items():
-        if (name not in in_store or read_store) and _xxh3(root / name) != record.xxh3:
+        if (name not in large or read_large) and _xxh3(root / name) != record.xxh3:
             raise DamagedIndexError(f"{root} is damaged: {name} is not what was written; {FIX}")
 
 

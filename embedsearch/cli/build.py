@@ -89,24 +89,10 @@ def build(
     id_column: options.IdColumn = None,
     text_column: options.TextColumn = None,
     image_column: options.ImageColumn = None,
-    index: Annotated[
-        str,
-        typer.Option(
-            help="auto, flat (exact), graph (fast), ivf (little memory), hnsw "
-            "(FAISS's graph), or a FAISS factory string "
-            "such as IVF1024,SQ8."
-        ),
-    ] = "auto",
-    recall: Annotated[
-        Optional[float],
-        typer.Option(help="Promise: recall@10 against exact search, such as 0.95; measured, or the build fails."),
-    ] = None,
-    memory: Annotated[
-        Optional[str], typer.Option(help="Promise: memory the index takes at most, such as 2GiB; ids not counted.")
-    ] = None,
-    latency_ms: Annotated[
-        Optional[float], typer.Option(help="Promise: milliseconds that one query alone takes, the median.")
-    ] = None,
+    index: options.IndexKind = "auto",
+    recall: options.Recall = None,
+    memory: options.Memory = None,
+    latency_ms: options.LatencyMs = None,
     batch_size: options.BatchSize = "auto",
     precision: options.Precision = "auto",
     device: options.Device = "auto",

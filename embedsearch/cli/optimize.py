@@ -12,22 +12,32 @@ from embedsearch.cli.progress import open_progress
 _EXAMPLES = """
 Examples:\n
   embedsearch optimize indexes/photos\n
+  embedsearch optimize indexes/photos --recall 0.99\n
   embedsearch optimize indexes/photos --json\n
 """
 
 
 @app.command(epilog=_EXAMPLES)
-def optimize(index: options.IndexFolder, as_json: options.ReportAsJson = False) -> None:
+def optimize(
+    index: options.IndexFolder,
+    kind: options.NewIndexKind = None,
+    recall: options.Recall = None,
+    memory: options.Memory = None,
+    latency_ms: options.LatencyMs = None,
+    as_json: options.ReportAsJson = False,
+) -> None:
     """Fold what was added and deleted into a fresh index file.
 
-    The store is compacted, and the index built anew from the stored vectors: nothing is extracted again. Its family is
-    chosen for the size of now, unless one was asked for at the build. Open readers go on with what they have.
+    The store is compacted, and the index built anew from the stored vectors: nothing is extracted again. It keeps what
+    was promised at the build, and its family is chosen for the size of now, unless one was asked for; what is
+    promised here takes the place of that. Open readers go on with what they have.
     """
+    from embedsearch.index.choose import changed_request
     from embedsearch.pipeline.change.optimize import run_optimize
 
     progress = open_progress()
     try:
-        report = run_optimize(index, progress)
+        report = run_optimize(index, progress, changed_request(kind, recall, memory, latency_ms))
     finally:
         progress.close()
     if as_json:

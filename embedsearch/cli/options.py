@@ -103,6 +103,27 @@ MovedPreprocess = Annotated[
 
 # ---- how it runs, and what it prints -------------------------------------------------------------------------------
 
+# ---- what an index must do -----------------------------------------------------------------------------------------
+
+_KINDS = (
+    "auto, flat (exact), graph (fast), ivf (little memory), hnsw (FAISS's graph), or a FAISS factory string "
+    "such as IVF1024,SQ8."
+)
+IndexKind = Annotated[str, typer.Option("--index", help=_KINDS)]
+NewIndexKind = Annotated[Optional[str], typer.Option("--index", help=f"{_KINDS} Default: as at the build.")]
+Recall = Annotated[
+    Optional[float],
+    typer.Option(help="Promise: recall@10 against exact search, such as 0.95; measured, or the command fails."),
+]
+Memory = Annotated[
+    Optional[str], typer.Option(help="Promise: memory the index takes at most, such as 2GiB; ids not counted.")
+]
+LatencyMs = Annotated[
+    Optional[float], typer.Option(help="Promise: milliseconds that one query alone takes, the median.")
+]
+
+# ---- running -------------------------------------------------------------------------------------------------------
+
 Precision = Annotated[str, typer.Option(help="float32, bfloat16, or auto (float32).")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 BatchSize = Annotated[str, typer.Option(help="Items the network reads at once, or auto.")]

@@ -50,6 +50,10 @@ def query(
         Optional[float],
         typer.Option(help="Leave out hits that score less; with -k all, every item that scores so much."),
     ] = None,
+    max_distance: Annotated[
+        Optional[float],
+        typer.Option(help="The same for an index built with --metric l2, whose scores are squared distances."),
+    ] = None,
     recall: Annotated[
         Optional[float], typer.Option(help="recall@10 of this search. Default: what the index was built for.")
     ] = None,
@@ -78,7 +82,8 @@ def query(
 
     opened = open_index(index, weights=weights, backbone=backbone, preprocess=preprocess)
     wanted: dict[str, Any] = {
-        "k": options.how_many(k), "where": where, "min_score": min_score, "recall": recall, "group": group
+        "k": options.how_many(k), "where": where, "min_score": min_score, "max_distance": max_distance,
+        "recall": recall, "group": group
     }  # fmt: skip
     asked = options.with_stdin(inputs or [])
     queries: list[tuple[str, Any]] = []

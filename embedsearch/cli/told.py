@@ -29,31 +29,25 @@ def how_it_finds(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What an index is and was measured to do, as labels and lines. entry: IndexEntry as a mapping."""
     request, tuned, family = entry["request"], entry["tuned"], entry["family"]
     name = entry["build"].get("factory", family)
-    lines = [("structure", f"{name} ({entry['reason']}), {entry['bytes_per_vector']:g} bytes a vector in memory")]
+    limit = request.get("memory_bytes")
+    allowed = "" if limit is None else f", {limit / 2**20:,.1f}MiB in all allowed"
+    lines = [
+        ("structure", f"{name} ({entry['reason']}), {entry['bytes_per_vector']:g} bytes a vector in memory{allowed}")
+    ]
     promised = f", {request['recall']:g} promised" if request.get("recall") is not None else ""
     if tuned is None:
-        exact = entry["recall_at_10"] == 1.0
-        known = (
-            "1 (exact)"
-            if exact
-            else "not measured"
-            if entry["recall_at_10"] is None
-            else f"{entry['recall_at_10']:.4f}"
-        )
+        known = {None: "not measured", 1.0: "1 (exact)"}.get(entry["recall_at_10"], f"{entry['recall_at_10']}")
         return [*lines, ("recall@10", known + promised)]
-    measured = tuned["measured"]
+    measured, n_queries = tuned["measured"], tuned["n_queries"]
+    found = f"{measured['recall']:.4f} ({measured['low']:.4f} to {measured['high']:.4f}) on {n_queries:,} queries"
     search = ", ".join(f"{name} {value}" for name, value in measured["search"].items())
     machine = f"{entry['threads']} thread{'s' if entry['threads'] != 1 else ''}, {entry['simd']}"
+    in_time = f", {request['latency_ms']:g} ms promised" if request.get("latency_ms") is not None else ""
+    speed = (
+        f"{measured['queries_per_s']:,.0f} queries/s in batches, {tuned['latency_ms']:.2f} ms a query alone{in_time}"
+    )
     return [
         *lines,
-        (
-            "recall@10",
-            f"{measured['recall']:.4f} ({measured['low']:.4f} to {measured['high']:.4f}) on {tuned['n_queries']:,} "
-            f"queries{promised}",
-        ),
-        (
-            "speed",
-            f"{measured['queries_per_s']:,.0f} queries/s in batches, {tuned['latency_ms']:.2f} ms a query alone "
-            f"({search}; {machine})",
-        ),
+        ("recall@10", (found if n_queries else "1 (exact)") + promised),
+        ("speed", f"{speed} ({search}{'; ' if search else ''}{machine})"),
     ]

@@ -12,7 +12,7 @@ from embedsearch.errors import UsageError
 from embedsearch.pipeline.group import best_of_each_text
 from embedsearch.pipeline.search import Searcher
 from embedsearch.postprocess import Postprocess, Projection
-from embedsearch.types import Hits, Modality
+from embedsearch.types import Hits, Metric, Modality
 from embedsearch.vectors import Matrix, as_matrix
 
 _FIRST_OF_ALL = 64  # answers looked at first where all are wanted, and then so many times more
@@ -45,8 +45,17 @@ class Wanted:
     k: int | None = 10
     where: str | None = None
     min_score: float | None = None
+    max_distance: float | None = None
     recall: float | None = None
     group: bool = False
+
+    def limit(self, metric: Metric) -> float | None:
+        """The worst score that is wanted. Raises UsageError for one that `metric` does not know."""
+        if self.min_score is not None and not metric.higher_is_better:
+            raise UsageError("an l2 score is a squared distance, less is nearer: give max_distance, not min_score")
+        if self.max_distance is not None and metric.higher_is_better:
+            raise UsageError(f"max_distance is for l2; scores of {metric} grow with likeness: give min_score")
+        return self.min_score if metric.higher_is_better else self.max_distance
 
     def __post_init__(self) -> None:
         if self.k is None:
@@ -61,14 +70,15 @@ class Wanted:
 
 def answers(searcher: Searcher, x: Matrix, wanted: Wanted, own: NDArray[np.int64] | None = None) -> list[Hits]:
     """One answer for each of the queries x. own: a row for each that is left out, in a group with its whole text."""
+    limit = wanted.limit(searcher.manifest.recipe.metric)
     k = _FIRST_OF_ALL if wanted.k is None else wanted.k
     while True:
         found = _best(searcher, x, k, wanted, own)
-        if wanted.k is not None or _nothing_is_left(searcher, found, k, wanted):
+        if wanted.k is not None or _nothing_is_left(searcher, found, k, limit):
             break
         k *= _MORE
     what = "texts" if wanted.group else "items"
-    return [searcher.hits(rows, scores, wanted.k, wanted.where, wanted.min_score, what) for rows, scores in found]
+    return [searcher.hits(rows, scores, wanted.k, wanted.where, limit, what) for rows, scores in found]
 
 
 def _best(
@@ -86,11 +96,11 @@ def _best(
 
 
 def _nothing_is_left(
-    searcher: Searcher, found: list[tuple[NDArray[np.int64], NDArray[np.float32]]], k: int, wanted: Wanted
+    searcher: Searcher, found: list[tuple[NDArray[np.int64], NDArray[np.float32]]], k: int, limit: float | None
 ) -> bool:
     """Whether each answer holds all there is, or reaches down to scores that are not wanted."""
-    higher, limit = searcher.manifest.recipe.metric.higher_is_better, wanted.min_score
+    sign = 1 if searcher.manifest.recipe.metric.higher_is_better else -1
     return all(
-        len(rows) < k or k >= len(searcher.store) or (limit is not None and higher and float(scores[-1]) < limit)
+        len(rows) < k or k >= len(searcher.store) or (limit is not None and sign * float(scores[-1]) < sign * limit)
         for rows, scores in found
     )

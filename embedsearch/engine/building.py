@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from embedsearch.config import Recipe, RecipeFields, parse_bytes, parse_enum, read_recipe
+from embedsearch.config import Recipe, RecipeFields, parse_enum, read_recipe
 from embedsearch.engine.index import Index
 from embedsearch.engine.inputs import open_input, read_as, warn_of_skips
 from embedsearch.engine.opening import open as open_index
 from embedsearch.errors import SourceError, UsageError
 from embedsearch.index import IndexRequest
+from embedsearch.index.choose import changed_request
 from embedsearch.pipeline.build import BuildReport, run_build
 from embedsearch.pipeline.fit import check_width
 from embedsearch.pipeline.table import EmbeddingTable
@@ -89,13 +90,8 @@ def build_with_report(source: Any, out: str | Path, **options: Unpack[BuildOptio
     columns = Columns(*(given.pop(f"{name}_column", None) for name in ("id", "text", "image")))
     run = {name: given.pop(name) for name in ("batch_size", "device", "workers") if name in given}
     restart = given.pop("restart", False)
-    memory = given.pop("memory", None)
-    index = IndexRequest(
-        given.pop("index", "auto"),
-        given.pop("recall", None),
-        None if memory is None else parse_bytes(memory),
-        given.pop("latency_ms", None),
-    )
+    promised = [given.pop(name, None) for name in ("index", "recall", "memory", "latency_ms")]
+    index = IndexRequest(**changed_request(*promised))
     silent = given.pop("progress", None) or NoProgress()
     # what is given in Python goes beside the recipe, which holds names only
     module = given.pop("backbone") if not isinstance(given.get("backbone"), str | None) else None

@@ -66,6 +66,7 @@ class Index:
         k: int | None = 10,
         where: str | None = None,
         min_score: float | None = None,
+        max_distance: float | None = None,
         recall: float | None = None,
         group: bool = False,
     ) -> Hits:
@@ -74,18 +75,19 @@ class Index:
         query: a path, URL, PIL image or array for an index of pictures; a text for an index of texts.
         vector: float D instead, or of the source's width for vectors indexed with pca or whiten. where: an
         SQL condition over the metadata, such as "price < 20", that hits must meet. min_score: leaves out
-        hits that score less (not for l2). k: None for all; with min_score, for all that score so much. recall:
-        recall@10 of this search, in place of what the index was built for. group: of an index of chunks, the best
-        chunk of each text only.
+        hits that score less; max_distance: of an l2 index, those that are farther. k: None for all; with one
+        of these, for all that are so near. recall: recall@10 of this search, in place of what the index was
+        built for. group: of an index of chunks, the best chunk of each text only.
         Returns Hits, a list of Hit whose `note` says why fewer than k came back.
         Raises ItemError when the query cannot be read, UsageError for wrong arguments.
         """
         if (query is None) == (vector is None):
             raise UsageError("search takes either a query or vector=, not both and not none")
+        searcher, wanted = self._searcher, Wanted(k, where, min_score, max_distance, recall, group)
         if query is not None:
-            return self.search_many([query], k=k, where=where, min_score=min_score, recall=recall, group=group)[0]
+            return answers(searcher, self._encoder_of(searcher).encode([query]), wanted)[0]
         assert vector is not None
-        return self.search_many(vectors=vector, k=k, where=where, min_score=min_score, recall=recall, group=group)[0]
+        return answers(searcher, as_queries(searcher, vector), wanted)[0]
 
     def search_many(
         self,
@@ -95,6 +97,7 @@ class Index:
         k: int | None = 10,
         where: str | None = None,
         min_score: float | None = None,
+        max_distance: float | None = None,
         recall: float | None = None,
         group: bool = False,
     ) -> list[Hits]:
@@ -102,7 +105,7 @@ class Index:
 
         vectors: float N x D instead of queries. For arrays without metadata `search_vectors` is faster.
         """
-        searcher, wanted = self._searcher, Wanted(k, where, min_score, recall, group)
+        searcher, wanted = self._searcher, Wanted(k, where, min_score, max_distance, recall, group)
         if vectors is not None:
             return answers(searcher, as_queries(searcher, vectors), wanted)
         if len(queries) == 0:
@@ -116,6 +119,7 @@ class Index:
         k: int | None = 10,
         where: str | None = None,
         min_score: float | None = None,
+        max_distance: float | None = None,
         recall: float | None = None,
         group: bool = False,
     ) -> Hits:
@@ -123,7 +127,9 @@ class Index:
 
         Raises UnknownNameError when no item has that id.
         """
-        return self.similar_many([item_id], k=k, where=where, min_score=min_score, recall=recall, group=group)[0]
+        searcher, wanted = self._searcher, Wanted(k, where, min_score, max_distance, recall, group)
+        own = searcher.rows_of([item_id])
+        return answers(searcher, searcher.store.vectors_at(own), wanted, own)[0]
 
     def similar_many(
         self,
@@ -132,11 +138,12 @@ class Index:
         k: int | None = 10,
         where: str | None = None,
         min_score: float | None = None,
+        max_distance: float | None = None,
         recall: float | None = None,
         group: bool = False,
     ) -> list[Hits]:
         """One answer an id, searched as one batch; see `similar`."""
-        searcher, wanted = self._searcher, Wanted(k, where, min_score, recall, group)
+        searcher, wanted = self._searcher, Wanted(k, where, min_score, max_distance, recall, group)
         own = searcher.rows_of(ids)
         return answers(searcher, searcher.store.vectors_at(own), wanted, own)
 
@@ -149,7 +156,7 @@ class Index:
         fewer, the id is None and the score NaN. Raises UsageError for another width, NaN, or k < 1.
         """
         searcher = self._searcher
-        wanted = Wanted(k, where, None, recall)
+        wanted = Wanted(k, where, recall=recall)
         rows, scores = searcher.search(as_queries(searcher, x), wanted.k or len(searcher.store), where, recall)
         if rows.size and rows.min() < 0:
             ids = searcher.store.ids_at(np.maximum(rows, 0))
@@ -281,12 +288,26 @@ class Index:
         self.refresh()
         return report
 
-    def optimize(self, *, progress: Progress | None = None) -> OptimizeReport:
+    def optimize(
+        self,
+        *,
+        index: str | None = None,
+        recall: float | None = None,
+        memory: int | str | None = None,
+        latency_ms: float | None = None,
+        progress: Progress | None = None,
+    ) -> OptimizeReport:
         """Folds what was added and deleted into a fresh index file, made from the stored vectors, and compacts the
-        store. The family is chosen anew for the size of now, unless one was asked for at the build."""
+        store. The family is chosen anew for the size of now, unless one was asked for.
+
+        index, recall, memory, latency_ms: as in `build`; what is given takes the place of what was asked for before.
+        Raises PromiseError when that cannot be kept; the index then stays as it was.
+        """
+        from embedsearch.index.choose import changed_request
         from embedsearch.pipeline.change.optimize import run_optimize
 
-        report = run_optimize(self.path, progress or NoProgress())
+        asked = changed_request(index, recall, memory, latency_ms)
+        report = run_optimize(self.path, progress or NoProgress(), asked)
         self.refresh()
         return report
 

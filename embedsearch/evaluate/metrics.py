@@ -40,17 +40,21 @@ def recall_with_ties(
         return np.full(n, np.nan)
     cost = (-truth_scores if higher_is_better else truth_scores).astype(np.float64)
     limit = cost[:, k - 1 : k]
-    good = cost <= limit + 1e-5 * np.maximum(1.0, np.abs(limit))  # sums of the same in another order differ so much
+    # sums of the same in another order differ so much
+    good = cost <= limit + 1e-5 * np.abs(cost[:, :k]).max(axis=1, keepdims=True)
     right = (found[:, :, None] == truth[:, None, :]) & good[:, None, :] & (found >= 0)[:, :, None]
     return np.asarray(right.any(axis=2).mean(axis=1), np.float64)
 
 
 def mean_with_interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
-    """The mean and its 95 % interval, by the normal approximation; NaN for no values."""
+    """The mean of shares and its 95 % interval, by the normal approximation; NaN for no values.
+
+    The deviation is that of the values and one more that is 0: few values that are all 1 prove little.
+    """
     if len(values) == 0:
         return float("nan"), float("nan"), float("nan")
     mean = float(values.mean())
-    half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    half = 1.96 * float(np.append(values, 0.0).std(ddof=1)) / len(values) ** 0.5
     return mean, max(mean - half, 0.0), min(mean + half, 1.0)
 
 

@@ -18,6 +18,12 @@ Scores = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
 
+MAPPED_SUFFIX = ".f16"  # of a file beside an index that is mapped into memory, and read where it is needed
+# a search parameter of every family: how many of the answers are the query itself, for which no effort is to be made,
+# so that what is measured with rows as queries is what a search does
+N_OWN = "n_own"
+
+
 class VectorIndex(ABC):
     """Vectors float32 N x D in row order; rows are int64, counted from 0 in the order of adding.
 
@@ -82,6 +88,10 @@ class VectorIndex(ABC):
     def train(self, xt: Matrix) -> None:  # noqa: B027 - most have nothing to learn
         """Looks at a sample of the vectors; does nothing where that is not needed."""
 
+    def work_in(self, folder: Path) -> None:  # noqa: B027
+        """Called before the first add: where there is room for what is not kept in memory until it is saved. Without
+        it, that is TMPDIR."""
+
     def reserve(self, n: int) -> None:  # noqa: B027
         """Takes memory for `n` vectors at once, so that adding them in blocks never holds a second copy."""
 
@@ -119,7 +129,8 @@ class VectorIndex(ABC):
         """
         if self.holds_out:
             return self.search(xq, min(k, len(self)), params)
-        D, I = self.search(xq, min(k + 1, len(self)), params)  # noqa: E741
+        n = min(k + 1, len(self))
+        D, I = self.search(xq, n, {**params, N_OWN: 1})  # noqa: E741
         others = np.argsort(own[:, None] == I, axis=1, kind="stable")[:, :k]  # the own row last
         D, I = np.take_along_axis(D, others, 1), np.take_along_axis(I, others, 1)  # noqa: E741
         I[own[:, None] == I] = -1
@@ -149,13 +160,3 @@ class VectorIndex(ABC):
     def disk_bytes_per_vector(self) -> float:
         """What a search reads from disk where it needs it, for each vector: files that are mapped, not loaded."""
         return 0.0
-
-
-def selector(allowed: NDArray[np.bool_]) -> Any:
-    """FAISS's bitmap of the rows that may be answers; it keeps what it points to alive."""
-    import faiss
-
-    bits = np.packbits(allowed, bitorder="little")
-    chosen: Any = faiss.IDSelectorBitmap(len(allowed), faiss.swig_ptr(bits))
-    chosen.bits = bits
-    return chosen

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from embedsearch.config import parse_bytes
 from embedsearch.errors import PromiseError, UsageError, unknown
 from embedsearch.registry import INDEXES
 
@@ -15,8 +16,7 @@ FLAT_MAX_VALUES = 50_000_000
 FLAT_VALUES_PER_MS = 5_000_000
 # what approximate indexes are tuned to when nothing is promised
 USUAL_RECALL = 0.95
-# beyond the first the graph ranks by finer codes, beyond the second only exact search is sure to keep a promise
-COARSE_CODES_MAX_RECALL = 0.99
+# beyond this only exact search is sure to keep a promise
 GRAPH_MAX_RECALL = 0.999
 
 ASKED_FOR = "asked for"  # the reason where nothing was chosen
@@ -43,7 +43,7 @@ class IndexRequest:
         require_recall(self.recall)
         if self.memory_bytes is not None and self.memory_bytes < 1:
             raise UsageError(f"memory is {self.memory_bytes} bytes; it must be above 0")
-        if self.latency_ms is not None and not self.latency_ms > 0:
+        if self.latency_ms is not None and not (isinstance(self.latency_ms, int | float) and self.latency_ms > 0):
             raise UsageError(f"latency is {self.latency_ms} ms; it must be above 0")
         if (
             self.family != "auto"
@@ -130,9 +130,25 @@ def _too_large(request: IndexRequest, n: int, dim: int, tried: list[Choice]) -> 
     )
 
 
+def changed_request(
+    family: str | None, recall: float | None, memory: int | str | None, latency_ms: float | None
+) -> dict[str, Any]:
+    """The fields of an IndexRequest that are given, memory as bytes or "2GiB". Raises UsageError for one that cannot be
+    meant."""
+    given: dict[str, Any] = {
+        "family": family,
+        "recall": recall,
+        "memory_bytes": None if memory is None else parse_bytes(memory),
+        "latency_ms": latency_ms,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    IndexRequest(**given)
+    return given
+
+
 def require_recall(recall: float | None) -> float:
     """`recall`, or USUAL_RECALL for None. Raises UsageError when it can be no share."""
-    if recall is not None and not 0 < recall <= 1:
+    if recall is not None and (not isinstance(recall, int | float) or not 0 < recall <= 1):
         raise UsageError(f"recall is {recall}; it must be above 0 and at most 1, such as 0.95")
     return USUAL_RECALL if recall is None else recall
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from embedsearch.errors import UsageError
 from embedsearch.index import parts
-from embedsearch.index.base import Rows, Scores, SearchParams, selector
+from embedsearch.index.allowed import Selected
+from embedsearch.index.base import N_OWN, Rows, Scores, SearchParams
 from embedsearch.index.faiss_index import FaissIndex
 from embedsearch.types import Metric
 from embedsearch.vectors import Matrix, faiss_metric
@@ -43,7 +44,7 @@ class FactoryIndex(FaissIndex):
 
     @classmethod
     def planned_bytes(cls, n: int, dim: int, build: Mapping[str, Any]) -> float:
-        return n * parts.bytes_per_vector(_make(dim, None, build))
+        return parts.bytes_of(_make(dim, None, build), n)
 
     @classmethod
     def create(cls, dim: int, metric: Metric, params: Mapping[str, Any]) -> Self:
@@ -71,18 +72,22 @@ class FactoryIndex(FaissIndex):
         self, xq: Matrix, k: int, params: SearchParams, allowed: NDArray[np.bool_] | None = None
     ) -> tuple[Scores, Rows]:
         knobs = parts.knobs(self._faiss)
-        share = 1.0 if allowed is None else float(allowed.mean())
+        chosen = None if allowed is None else self._allowed.of(allowed)
+        share = 1.0 if chosen is None else chosen.share
         search: dict[str, float] = {name: params.get(name, _USUAL[name]) for name in knobs}
+        n_own = int(params.get(N_OWN, 0))
+        wanted = max(k - n_own, 1)
         if "nprobe" in knobs:
             # more answers lie in more lists: the neighbourhood that holds them grows
-            search["nprobe"] = math.ceil(search["nprobe"] * max(k / 10, 1.0) ** 0.5 / share)
+            search["nprobe"] = math.ceil(search["nprobe"] * max(wanted / 10, 1.0) ** 0.5 / share)
         if "ef_search" in knobs:
             search["ef_search"] = math.ceil(max(search["ef_search"], k) / share)
         if "k_factor" in knobs:  # FAISS asks for no more candidates than there are
-            search["k_factor"] = max(min(search["k_factor"], len(self) * share / k), 1.0)
-        if allowed is not None and not parts.can_select(self._faiss):
-            return self._overfetched(xq, k, search, allowed)
-        sel = None if allowed is None else selector(allowed)
+            n_candidates = min(search["k_factor"] * wanted + n_own, len(self) * share)
+            search["k_factor"] = max(n_candidates / k, 1.0)
+        if chosen is not None and not parts.can_select(self._faiss):
+            return self._overfetched(xq, k, search, chosen)
+        sel = None if chosen is None else chosen.selector
         if "ef_search" in knobs and share <= _SCAN_SHARE:
             # a walk would mostly meet rows that are not allowed, and come back short
             return parts.scan(self._faiss, xq, k, sel)
@@ -92,12 +97,10 @@ class FactoryIndex(FaissIndex):
             D[short], I[short] = parts.scan(self._faiss, xq[short], k, sel)
         return D, I
 
-    def _overfetched(
-        self, xq: Matrix, k: int, search: Mapping[str, float], allowed: NDArray[np.bool_]
-    ) -> tuple[Scores, Rows]:
+    def _overfetched(self, xq: Matrix, k: int, search: Mapping[str, float], allowed: Selected) -> tuple[Scores, Rows]:
         """More answers than k, until k of them are allowed."""
         n = len(self)
-        wanted = min(math.ceil(2 * k / float(allowed.mean())), n)
+        wanted = min(math.ceil(2 * k / allowed.share), n)
         while True:
             wide = {**search, "ef_search": max(search.get("ef_search", 0), wanted)}
             if "k_factor" in search:
@@ -106,7 +109,7 @@ class FactoryIndex(FaissIndex):
                 D, I = self._faiss.search(xq, wanted, params=parts.parameters(self._faiss, wide, None))  # noqa: E741
             else:
                 D, I = parts.scan(self._faiss, xq, n, None)  # noqa: E741
-            fits = allowed[np.maximum(I, 0)] & (I >= 0)
+            fits = allowed.mask[np.maximum(I, 0)] & (I >= 0)
             if wanted == n or fits.sum(axis=1).min() >= k:
                 first = np.argsort(~fits, axis=1, kind="stable")[:, :k]
                 return np.take_along_axis(D, first, axis=1), np.take_along_axis(I, first, axis=1)
@@ -131,7 +134,8 @@ class FactoryIndex(FaissIndex):
 
     @property
     def bytes_per_vector(self) -> float:
-        return parts.bytes_per_vector(self._faiss)
+        n = max(len(self), 1)
+        return parts.bytes_of(self._faiss, n) / n
 
 
 def _make(dim: int, asked: Metric | None, build: Mapping[str, Any]) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 
 from embedsearch.errors import DamagedIndexError
 from embedsearch.index import parts
+from embedsearch.index.allowed import MadeOnce, Selected
 from embedsearch.index.base import Rows, Scores, SearchParams, VectorIndex
 from embedsearch.types import Metric
 from embedsearch.vectors import Matrix, faiss_metric
@@ -25,6 +26,7 @@ class FaissIndex(VectorIndex):
         self._apart: Rows | None = None  # rows that are held out, ascending
         self._row_at = np.empty(0, np.int64)  # of each position, while there are such
         self._kept: list[Matrix] = []
+        self._allowed = MadeOnce(Selected.of)
         if faiss_index.metric_type != faiss_metric(metric):
             raise DamagedIndexError(f"the index compares by FAISS metric {faiss_index.metric_type}, not {metric}")
 

@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsearch.index.base import SearchParams, selector
+from embedsearch.index.allowed import Selected
+from embedsearch.index.base import SearchParams
 from embedsearch.index.faiss_index import FaissIndex
 from embedsearch.types import Metric
 from embedsearch.vectors import Matrix, faiss_metric
@@ -39,18 +40,18 @@ class FlatIndex(FaissIndex):
         if allowed is None:
             D, I = self._faiss.search(xq, k)  # noqa: E741
         else:
-            D, I = search_allowed(self._faiss, xq, k, allowed)  # noqa: E741
+            D, I = search_allowed(self._faiss, xq, k, self._allowed.of(allowed))  # noqa: E741
         return D, I
 
 
 def search_allowed(
-    exact_index: Any, xq: Matrix, k: int, allowed: NDArray[np.bool_]
+    exact_index: Any, xq: Matrix, k: int, allowed: Selected
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Exact search of a FAISS IndexFlat among the rows where `allowed` is true."""
+    """Exact search of a FAISS IndexFlat among some rows."""
     import faiss
 
     api: Any = faiss  # its stubs do not know what these classes take
-    params = api.SearchParameters(sel=selector(allowed))
+    params = api.SearchParameters(sel=allowed.selector)
     if isinstance(exact_index, faiss.IndexPreTransform):
         params = api.SearchParametersPreTransform(index_params=params)
     D, I = exact_index.search(xq, k, params=params)  # noqa: E741

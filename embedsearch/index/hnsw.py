@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsearch.index.base import SearchParams, selector
+from embedsearch.index.allowed import Selected
+from embedsearch.index.base import SearchParams
 from embedsearch.index.faiss_index import FaissIndex
 from embedsearch.index.flat import search_allowed
 from embedsearch.types import Metric
@@ -62,15 +63,15 @@ class HNSWIndex(FaissIndex):
         if allowed is None:
             D, I = self._faiss.search(xq, k, params=_parameters(ef_search))  # noqa: E741
             return self._completed(xq, k, D, I, None)
-        share = float(allowed.mean())
-        if share <= SCAN_SHARE:
+        chosen = self._allowed.of(allowed)
+        if chosen.share <= SCAN_SHARE:
             # a walk would mostly meet rows that are not allowed, and come back short
-            return search_allowed(faiss_storage(self._faiss), xq, k, allowed)
+            return search_allowed(faiss_storage(self._faiss), xq, k, chosen)
         import faiss
 
-        wider = faiss.SearchParametersHNSW(efSearch=int(ef_search / share), sel=selector(allowed))  # type: ignore[attr-defined]
+        wider = faiss.SearchParametersHNSW(efSearch=int(ef_search / chosen.share), sel=chosen.selector)  # type: ignore[attr-defined]
         D, I = self._faiss.search(xq, k, params=wider)  # noqa: E741
-        return self._completed(xq, k, D, I, allowed)
+        return self._completed(xq, k, D, I, chosen)
 
     def _completed(
         self,
@@ -78,12 +79,12 @@ class HNSWIndex(FaissIndex):
         k: int,
         D: NDArray[np.float32],
         I: NDArray[np.int64],  # noqa: E741
-        allowed: NDArray[np.bool_] | None,
+        allowed: Selected | None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Queries that came back short, because what is allowed lay off their walk, are answered by a scan."""
         short = np.flatnonzero(I[:, -1] < 0)
         if len(short):
-            everywhere = np.ones(len(self), np.bool_) if allowed is None else allowed
+            everywhere = Selected.of(np.ones(len(self), np.bool_)) if allowed is None else allowed
             D[short], I[short] = search_allowed(faiss_storage(self._faiss), xq[short], k, everywhere)
         return D, I
 

@@ -34,6 +34,7 @@ class LiveIndex:
         self._main = main
         self._row_at = row_at
         self._alive = row_at >= 0
+        self._alive.setflags(write=False)  # so that what the index makes of it is made once
         self._n_alive = int(self._alive.sum())
         self._tail_rows = tail_rows
         self._tail = FlatIndex.create(main.dim, main.metric, {})

@@ -138,24 +138,23 @@ def scan(outer: Any, xq: Matrix, k: int, sel: Any) -> Found:
     return D, I
 
 
-def bytes_per_vector(outer: Any) -> float:
-    """Memory of codes, ids and links for each vector."""
+def bytes_of(outer: Any, n: int) -> float:
+    """Memory of codes, ids, links and centroids with n vectors."""
     import faiss
 
     index = faiss.downcast_index(outer)
     if isinstance(index, faiss.IndexPreTransform):
-        return bytes_per_vector(index.index)
+        return bytes_of(index.index, n)
     if isinstance(index, faiss.IndexRefine):
-        return bytes_per_vector(index.base_index) + bytes_per_vector(index.refine_index)
+        return bytes_of(index.base_index, n) + bytes_of(index.refine_index, n)
     if isinstance(index, faiss.IndexIVF):
-        lists = 4.0 * int(index.d) * int(index.nlist) / max(int(index.ntotal), 1)
-        return float(index.code_size) + 8 + (lists if index.ntotal else 0)
+        return n * (float(index.code_size) + 8) + bytes_of(index.quantizer, int(index.nlist))
     if isinstance(index, faiss.IndexHNSW):
         graph: Any = index.hnsw
         links = int(graph.nb_neighbors(0))
         # M links on each higher floor, of which a node has 1/(M-1) on average
-        return bytes_per_vector(index.storage) + 4.0 * links * (1 + 1 / max(links - 2, 1)) + 8
-    return float(index.sa_code_size())
+        return bytes_of(index.storage, n) + n * (4.0 * links * (1 + 1 / max(links - 2, 1)) + 8)
+    return n * float(index.sa_code_size())
 
 
 def reserve(outer: Any, n: int) -> None:

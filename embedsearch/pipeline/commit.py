@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -103,9 +105,10 @@ def make_index(
     choice, promised = choose_index(request, len(store), store.dim), request
     if len(store) == 0:  # nothing can be learnt from; what was asked for is kept until there is something
         choice, promised = Choice("flat", "the index is empty"), IndexRequest()
-    built = build_index(store, metric, choice, promised, progress)
-    path = layout.index(generation, built.index.suffix)
-    written = _save(built.index, path)
+    with _disk_told():
+        built = build_index(store, metric, choice, promised, layout.root, progress)
+        path = layout.index(generation, built.index.suffix)
+        written = _save(built.index, path)
     rows = layout.rows(generation)
     write_positions(store, rows)
     entry = IndexEntry(
@@ -161,6 +164,14 @@ def _save(index: VectorIndex, path: Path) -> list[Path]:
     except (RuntimeError, OSError) as error:  # the first is FAISS's way to say that the disk is full
         for part in path.parent.glob(path.name + "*"):
             part.unlink()
+        raise OSError(*error.args) from error
+
+
+@contextmanager
+def _disk_told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
         raise EmbedSearchError(f"the index cannot be written: {str(error).splitlines()[0]}") from error
 
 

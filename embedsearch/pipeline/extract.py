@@ -146,23 +146,22 @@ def _array_shards(
 ) -> Iterator[Shard]:
     for ids, x, metadata in source.blocks(size):
         finite = finite_rows(x)
+        skips = [Skip(ids[row], "", "the vector holds NaN or infinity") for row in np.flatnonzero(~finite)]
+        sound = np.flatnonzero(finite).tolist()
+        digests = [row_hash(x[row], metadata[row] or None) for row in sound]
         ledger.expect(ids)
-        rows, prints, skips, n_known = [], [], [], 0
+        rows, prints, n_known = [], [], 0
         changed: set[str] = set()
-        for row, item_id in enumerate(ids):
-            if not finite[row]:
-                skips.append(Skip(item_id, "", "the vector holds NaN or infinity"))
-                continue
-            digest = row_hash(x[row], metadata[row] or None)
-            visit = ledger.visit(item_id, digest)
+        visits = ledger.visit_all([ids[row] for row in sound], digests)
+        for row, digest, visit in zip(sound, digests, visits, strict=True):
             if visit is Visit.REPEATED:
-                skips.append(repeated(item_id))
+                skips.append(repeated(ids[row]))
             elif visit is Visit.KNOWN:
                 n_known += 1
             else:
                 rows.append(row)
                 if visit is Visit.CHANGED:
-                    changed.add(item_id)
+                    changed.add(ids[row])
                 prints.append(digest)
         block = Block(
             ids=[ids[row] for row in rows],

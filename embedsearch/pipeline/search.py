@@ -17,7 +17,7 @@ from embedsearch.index.choose import require_recall
 from embedsearch.index.flat import FlatIndex
 from embedsearch.pipeline.advice import Drift, judged
 from embedsearch.pipeline.positions import current_index
-from embedsearch.pipeline.tuning import at_recall
+from embedsearch.pipeline.tuning import Point, at_recall, stored_curve
 from embedsearch.registry import INDEXES
 from embedsearch.store import ItemStore
 from embedsearch.types import Hits, Metric
@@ -34,7 +34,8 @@ Scores = NDArray[np.float32]
 class Searcher:
     """One generation of an index, opened: its manifest, store and FAISS structure never change.
 
-    main: the FAISS structure as it was built. index: what is searched, with what came and went since.
+    main: the index as it was built. index: what is searched, with what came and went since. curve: what each effort
+    was measured to find.
     """
 
     root: Path
@@ -42,6 +43,7 @@ class Searcher:
     store: ItemStore
     main: VectorIndex
     index: VectorIndex | LiveIndex
+    curve: list[Point]
 
     @classmethod
     def open(cls, root: Path, *, verify_everything: bool = False, before: Self | None = None) -> Self:
@@ -70,7 +72,8 @@ class Searcher:
             main = before.main
         else:
             main = INDEXES.get(manifest.index.family).load(root / file, metric)
-        return cls(root, manifest, store, main, current_index(root, manifest, main, store))
+        curve = stored_curve(manifest.index.tuned)
+        return cls(root, manifest, store, main, current_index(root, manifest, main, store), curve)
 
     def encodes_as(self, other: Self) -> bool:
         """Whether inputs become the same vectors in both."""
@@ -113,10 +116,9 @@ class Searcher:
         if recall is None or self.main.exact:
             require_recall(recall)
             return entry.search
-        curve = [] if entry.tuned is None else entry.tuned["curve"]
-        found = at_recall(curve, require_recall(recall))
+        found = at_recall(self.curve, require_recall(recall))
         if found is None:
-            most = max((point["recall"] for point in curve), default=None)
+            most = max((point.recall for point in self.curve), default=None)
             told = "was not measured" if most is None else f"was measured to reach at most {most:.4f}"
             raise UsageError(
                 f"recall {recall:g} cannot be promised: {self.root} {told}; ask for less, or build it with "
@@ -145,24 +147,29 @@ class Searcher:
         scores: Scores,
         k: int | None,
         where: str | None = None,
-        min_score: float | None = None,
+        limit: float | None = None,
         what: str = "items",
     ) -> Hits:
         """The answer to one query: hits with metadata, and a note where fewer than k came back; `what` is
-        counted in it. k: None where all were asked for."""
+        counted in it. k: None where all were asked for. limit: the worst score that is wanted."""
+        higher = self.manifest.recipe.metric.higher_is_better
         found = rows >= 0
         n_found = int(found.sum())
-        if min_score is not None:
-            if not self.manifest.recipe.metric.higher_is_better:
-                raise UsageError("min_score needs a metric whose scores grow with likeness; an l2 score is a distance")
-            found &= scores >= min_score
+        if limit is not None:
+            found &= scores >= limit if higher else scores <= limit
         hits = Hits(self.store.hits(rows[found], scores[found]))
         if k is None:
-            if min_score is not None and not len(hits) and n_found:
-                hits.note = f"no item scores {min_score} or more; the best scores {scores[0]:.4f}"
+            if limit is not None and not len(hits) and n_found:
+                none = (
+                    f"no item scores {limit:g} or more; the best scores"
+                    if higher
+                    else (f"no item is within a squared distance of {limit:g}; the nearest is at")
+                )
+                hits.note = f"{none} {scores[0]:.4g}"
             k = len(hits)
         elif len(hits) < n_found:
-            hits.note = f"{len(hits)} of the {n_found} best score at least {min_score}"
+            near = f"score at least {limit:g}" if higher else f"are within a squared distance of {limit:g}"
+            hits.note = f"{len(hits)} of the {n_found} best {near}"
         if hits.note is not None:
             return hits
         if n_found < len(rows):

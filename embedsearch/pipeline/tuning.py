@@ -19,12 +19,14 @@ from embedsearch.index import IndexRequest, VectorIndex
 from embedsearch.index.choose import USUAL_RECALL
 from embedsearch.pipeline.truth import Truth
 from embedsearch.types import Progress
+from embedsearch.vectors import Matrix
 
 K = 10
 DEPTH = 4 * K  # exact answers kept for each query, so that ties with the tenth can be told
-_N_ALONE = 200  # queries that are timed one by one
+N_TIMED, _N_TIMED_LEAST = 200, 5  # queries that are timed one by one
+_TIMING_MS = 300.0  # that timing takes where a query takes long
 _ENOUGH = 0.9995  # no more effort is tried beyond
-_LEVEL_POINTS, _LEVEL_GAIN = 3, 0.0002
+_LEVEL_POINTS, _LEVEL_GAIN = 2, 0.0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +73,11 @@ def tune(
         progress.advance(1)
         if curve[-1].recall >= _ENOUGH or _is_level(curve, wanted):
             break
-    # so that a lucky half of the queries does not decide: the lower end of the interval has to reach the promise
-    enough = [point for point in curve if point.low >= wanted or point.recall >= _ENOUGH]
-    enough = enough or [point for point in curve if point.recall >= wanted]
     best = max(curve, key=lambda point: point.recall)
-    for point in enough or ([] if request.recall is not None else [best]):
+    for point in _that_reach(curve, wanted) or ([] if request.recall is not None else [best]):
         proof = _measure(index, proving, point.search)
         if proof.recall >= wanted or request.recall is None:
-            latency_ms = _latency_ms(index, proving, point.search)
+            latency_ms = _latency_ms(index, proving.xq, point.search)
             if request.latency_ms is not None and latency_ms > request.latency_ms:
                 raise PromiseError(
                     f"recall {wanted:g} takes {latency_ms:.2f} ms a query here, more than --latency-ms "
@@ -99,7 +98,24 @@ def _is_level(curve: list[Point], wanted: float) -> bool:
     return curve[-1].recall - curve[-1 - _LEVEL_POINTS].recall <= _LEVEL_GAIN
 
 
+def time_exact(index: VectorIndex, xq: Matrix, request: IndexRequest) -> Tuned:
+    """How fast an exact index is. Raises PromiseError when it is slower than `request` allows."""
+    index.search(xq[:1], 1, {})  # what is loaded first is no part of a search
+    alone_ms = _latency_ms(index, xq, {})
+    if request.latency_ms is not None and alone_ms > request.latency_ms:
+        raise PromiseError(
+            f"exact search takes {alone_ms:.2f} ms a query here, more than --latency-ms {request.latency_ms:g}; allow "
+            "more time, or take --index graph"
+        )
+    at_once = xq[: max(int(_TIMING_MS / max(alone_ms, 1e-3)), 1)]
+    began = time.perf_counter()
+    index.search(at_once, min(K, len(index)), {})
+    speed = len(at_once) / max(time.perf_counter() - began, 1e-9)
+    return Tuned({}, Point({}, 1.0, 1.0, 1.0, round(speed, 1)), alone_ms, 0, [])
+
+
 def _measure(index: VectorIndex, truth: Truth, search: Mapping[str, int]) -> Point:
+    index.search(truth.xq[:1], 1, search)  # what is loaded or compiled first is no part of a search
     began = time.perf_counter()
     _, rows = index.search_others(truth.xq, truth.own, min(K, truth.rows.shape[1]), search)
     seconds = max(time.perf_counter() - began, 1e-9)
@@ -108,11 +124,12 @@ def _measure(index: VectorIndex, truth: Truth, search: Mapping[str, int]) -> Poi
     return Point(dict(search), mean, low, high, round(len(truth) / seconds, 1))
 
 
-def _latency_ms(index: VectorIndex, truth: Truth, search: Mapping[str, int]) -> float:
-    times = []
-    for row in range(min(len(truth), _N_ALONE)):
+def _latency_ms(index: VectorIndex, xq: Matrix, search: Mapping[str, int]) -> float:
+    times: list[float] = []
+    while len(times) < min(len(xq), N_TIMED) and (len(times) < _N_TIMED_LEAST or sum(times) * 1000 < _TIMING_MS):
+        row = len(times)
         began = time.perf_counter()
-        index.search(truth.xq[row : row + 1], min(K, len(index)), search)
+        index.search(xq[row : row + 1], min(K, len(index)), search)
         times.append(time.perf_counter() - began)
     return round(float(np.median(times)) * 1000, 4)
 
@@ -121,9 +138,19 @@ def _told(curve: list[Point]) -> str:
     return ", ".join(f"{point.recall:.3f}" for point in curve[:6])
 
 
-def at_recall(curve: list[dict[str, Any]], recall: float) -> dict[str, int] | None:
-    """Search parameters of the cheapest point of a stored curve that finds `recall`, None when none does."""
-    for point in curve:
-        if point["recall"] >= recall:
-            return {name: int(value) for name, value in point["search"].items()}
-    return None
+def stored_curve(tuned: Mapping[str, Any] | None) -> list[Point]:
+    """The curve of a manifest's `tuned`."""
+    return [] if tuned is None else [Point(**point) for point in tuned["curve"]]
+
+
+def at_recall(curve: list[Point], recall: float) -> dict[str, int] | None:
+    """Search parameters of the cheapest point that finds `recall`, None when none does."""
+    found = _that_reach(curve, recall)
+    return found[0].search if found else None
+
+
+def _that_reach(curve: list[Point], recall: float) -> list[Point]:
+    """The points that find `recall`: by the lower end of the interval, so that a lucky half of the queries does not
+    decide; where none does, by the mean."""
+    sure = [point for point in curve if point.low >= recall or point.recall >= max(recall, _ENOUGH)]
+    return sure or [point for point in curve if point.recall >= recall]

@@ -48,6 +48,19 @@ class Ledger:
         self._db.execute("UPDATE ids SET met = 1 WHERE id = ?", (item_id,))
         return Visit.KNOWN if row[0] == fingerprint else Visit.CHANGED
 
+    def visit_all(self, ids: Sequence[str], fingerprints: Sequence[str]) -> list[Visit]:
+        """What `visit` says of each, in turn."""
+        n_before = self._db.total_changes
+        self._db.execute("SAVEPOINT many")
+        new = "INSERT OR IGNORE INTO ids VALUES (?, ?, 1, 1)"
+        self._db.executemany(new, zip(ids, fingerprints, strict=True))
+        if self._db.total_changes - n_before == len(ids):  # as is usual, and several times faster
+            self._db.execute("RELEASE many")
+            return [Visit.NEW] * len(ids)
+        self._db.execute("ROLLBACK TO many")
+        self._db.execute("RELEASE many")
+        return list(map(self.visit, ids, fingerprints))
+
     def content_hash(self, item_id: str) -> str:
         """The hash of what is stored for one of the ids that are expected, "" where it is not known."""
         return ""

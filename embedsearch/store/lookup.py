@@ -44,6 +44,9 @@ class Lookup(Ledger):
             return Visit.NEW
         return Visit.KNOWN if stored[0] == fingerprint else Visit.CHANGED
 
+    def visit_all(self, ids: Sequence[str], fingerprints: Sequence[str]) -> list[Visit]:
+        return list(map(self.visit, ids, fingerprints))
+
     def take_stale(self) -> list[str]:
         """Met ids whose staged rows are not what the source gives now, each told once."""
         found, self._stale = self._stale, []

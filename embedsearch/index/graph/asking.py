@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +27,28 @@ _LEAST = 16  # queries that are prepared at once
 _NONE = np.empty(0, np.bool_)
 
 
-def search(nodes: Nodes, xq: Matrix, k: int, ef_search: int, allowed: NDArray[np.bool_] | None) -> tuple[Scores, Rows]:
+@dataclass(frozen=True, slots=True)
+class Among:
+    """The nodes that may be answers: is_allowed, bool per node, and how many they are."""
+
+    is_allowed: NDArray[np.bool_]
+    n: int
+
+    @classmethod
+    def of(cls, nodes: Nodes, allowed: NDArray[np.bool_]) -> Self:
+        """allowed: bool per row."""
+        return cls(allowed[nodes.rows], int(allowed.sum()))
+
+    @property
+    def nodes(self) -> NDArray[np.int32]:
+        return np.flatnonzero(self.is_allowed).astype(np.int32)
+
+
+def search(nodes: Nodes, xq: Matrix, k: int, ef_search: int, among: Among | None) -> tuple[Scores, Rows]:
     """Scores and rows of the k best, both n x k; see VectorIndex.search."""
     ef_search = max(ef_search, k)
-    plain_walk = allowed is None and _may_be_plain(len(xq))
-    if len(xq) == 1 and allowed is None and ef_search <= _MOST_IN_BEAM and not plain_walk:
+    plain_walk = among is None and _may_be_plain(len(xq))
+    if len(xq) == 1 and among is None and ef_search <= _MOST_IN_BEAM and not plain_walk:
         from embedsearch.index.graph.alone import answer_alone
 
         D, found = np.empty((1, k), np.float32), np.empty((1, k), np.int64)
@@ -37,25 +56,23 @@ def search(nodes: Nodes, xq: Matrix, k: int, ef_search: int, allowed: NDArray[np
         if found[0, -1] >= 0:
             return D, nodes.rows[found].astype(np.int64)
     asked = _Asked(nodes, xq, k, plain_walk=plain_walk)
-    n_allowed = len(nodes) if allowed is None else int(allowed.sum())
-    if allowed is None:
+    if among is None:
         if ef_search > _MOST_IN_BEAM:
             asked.score_all(None)
         else:
             asked.walk(ef_search, ef_search, _NONE)
             asked.complete(None)
     else:
-        is_allowed = allowed[nodes.rows]
         # among few allowed nodes the beam has to be as much larger for as many of them to be met
-        wider = int(ef_search * len(nodes) / max(n_allowed, 1))
+        wider = int(ef_search * len(nodes) / max(among.n, 1))
         n_scanned_instead = wider * nodes.links.shape[1] // 2 * _SCAN_GAIN
         if k > _MOST_IN_BEAM // 2:
-            asked.score_all(np.flatnonzero(is_allowed).astype(np.int32))
-        elif n_allowed <= n_scanned_instead or wider > _MOST_IN_BEAM:
-            asked.scan(np.flatnonzero(is_allowed).astype(np.int32), max(ef_search, 2 * k))
+            asked.score_all(among.nodes)
+        elif among.n <= n_scanned_instead or wider > _MOST_IN_BEAM:
+            asked.scan(among.nodes, max(ef_search, 2 * k))
         else:
-            asked.walk(wider, max(ef_search, 2 * k), is_allowed)
-            asked.complete(is_allowed)
+            asked.walk(wider, max(ef_search, 2 * k), among.is_allowed)
+            asked.complete(among)
     return asked.answers()
 
 
@@ -127,11 +144,11 @@ class _Asked:
 
         in_slices(answer, len(self.D))
 
-    def complete(self, is_allowed: NDArray[np.bool_] | None) -> None:
+    def complete(self, among: Among | None) -> None:
         """Queries whose walk met fewer nodes than k are answered by the score of every node."""
         short = np.flatnonzero(self.found[:, -1] < 0)
         if len(short):
-            self.score_all(None if is_allowed is None else np.flatnonzero(is_allowed).astype(np.int32), short)
+            self.score_all(None if among is None else among.nodes, short)
 
     def score_all(self, among: NDArray[np.int32] | None, which: NDArray[np.int64] | None = None) -> None:
         """Answers queries by the scores of all nodes `among`; exact but for what the codes leave out."""

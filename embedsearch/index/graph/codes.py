@@ -53,7 +53,8 @@ class Codec:
         radius = 0.0
         if metric is Metric.IP:
             radius = float(np.sqrt(np.einsum("nd,nd->n", xt, xt).max(initial=0.0))) or 1.0
-        sample = _lifted(xt[: _fit_rows(xt.shape[1])], radius, metric)
+        stride = -(-len(xt) // _fit_rows(xt.shape[1]))  # spread over all, which may be sorted by what they show
+        sample = _lifted(xt[:: max(stride, 1)], radius, metric)
         mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
         axes = _principal_axes(sample - mean)
         heads = np.abs((sample - mean) @ axes.T)

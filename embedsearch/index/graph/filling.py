@@ -65,8 +65,9 @@ class Filling:
         place[rows] = np.arange(self.n, dtype=np.int32)
         found = aligned((self.n, *blocks[0].shape[1:]), blocks[0].dtype)
         start = 0
-        for number, block in enumerate(blocks):
+        blocks.reverse()
+        while blocks:
+            block = blocks.pop()
             found[place[start : start + len(block)]] = block
             start += len(block)
-            blocks[number] = block[:0]
         return found

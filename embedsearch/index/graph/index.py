@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from embedsearch.index.allowed import MadeOnce
 from embedsearch.index.base import Rows, Scores, SearchParams, VectorIndex
 from embedsearch.index.graph import asking
 from embedsearch.index.graph.codes import LANES, MOST_AXES, Codec
@@ -52,6 +53,7 @@ class GraphIndex(VectorIndex):
         self._nodes = nodes
         self._apart = np.empty(0, np.int64)
         self._later: tuple[Linker, Links] | None = None
+        self._allowed = MadeOnce(lambda allowed: asking.Among.of(self._finished(), allowed))
 
     @classmethod
     def plan(cls, n: int, dim: int, recall: float) -> dict[str, Any]:
@@ -125,7 +127,8 @@ class GraphIndex(VectorIndex):
     def search(
         self, xq: Matrix, k: int, params: SearchParams, allowed: NDArray[np.bool_] | None = None
     ) -> tuple[Scores, Rows]:
-        return asking.search(self._finished(), xq, k, int(params.get("ef_search", EF_SEARCH)), allowed)
+        among = None if allowed is None else self._allowed.of(allowed)
+        return asking.search(self._finished(), xq, k, int(params.get("ef_search", EF_SEARCH)), among)
 
     def efforts(self, k: int) -> list[dict[str, int]]:
         return [{"ef_search": ef} for ef in _EFFORTS if ef >= k]

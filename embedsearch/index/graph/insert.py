@@ -106,28 +106,3 @@ def _holds(nodes, n, node):
         if nodes[i] == node:
             return True
     return False
-
-
-@compiled
-def reached(links, degree, entries, n):
-    """For each of n nodes, whether links lead to it from one of `entries`."""
-    seen = np.zeros(n, np.bool_)
-    waiting = np.empty(n, np.int32)
-    n_waiting = 0
-    for node in entries:
-        if not seen[node]:
-            seen[node] = True
-            waiting[n_waiting] = node
-            n_waiting += 1
-    while n_waiting:
-        n_waiting -= 1
-        place = np.intp(waiting[n_waiting]) * degree
-        for step in range(degree):
-            node = links[place + step]
-            if node < 0:
-                break
-            if not seen[node]:
-                seen[node] = True
-                waiting[n_waiting] = node
-                n_waiting += 1
-    return seen

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from embedsearch.index.graph import insert
+from embedsearch.index.graph import insert, reaching
 from embedsearch.index.graph.arrays import Graph, Links
 from embedsearch.index.threads import in_slices
 
@@ -30,6 +30,7 @@ class Linker:
         self._links = graph.links.reshape(len(entries), graph.degree)
         self._links[:] = -1
         self._n_linked = 0
+        self._nodes = np.empty(0, np.int32)
 
     def link(self, nodes: Links, report: Callable[[int], None]) -> None:
         """Links `nodes` (int32, ascending) with those that were linked before and one another. The first call has
@@ -51,7 +52,8 @@ class Linker:
             done += size
             self._n_linked += size
             report(size)
-        _reach_all(self._links, np.unique(self._entries), nodes)
+        self._nodes = np.union1d(self._nodes, nodes)  # those of before, too, may have lost the way that led to them
+        reaching.reach_all(self._graph.links, self._graph.degree, np.unique(self._entries), self._nodes, n)
 
 
 def _find(graph: Graph, batch: Links, entries: Links, beam: int, alpha: float) -> Links:
@@ -76,16 +78,3 @@ def _link_back(graph: Graph, batch: Links, forward: Links, alpha: float) -> None
         insert.link_back(graph, unique, starts, sources, np.float32(alpha), first, last)
 
     in_slices(back, len(unique))
-
-
-def _reach_all(links: Links, doors: Links, nodes: Links) -> None:
-    """Those of `nodes` that no way leads to are linked from the first of their own links, in the place of its last."""
-    n, degree = links.shape
-    for _ in range(3):
-        lost = nodes[~insert.reached(links.reshape(-1), degree, doors, n)[nodes]]
-        for node in lost:
-            near = links[node, 0] if links[node, 0] >= 0 else doors[0]
-            places = np.flatnonzero(links[near] < 0)
-            links[near, places[0] if len(places) else degree - 1] = node
-        if len(lost) == 0:
-            return

@@ -22,10 +22,10 @@ _SPARE = 2
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A search: lists that are scanned, candidates that are ranked for each answer (at least 1)."""
+    """A search: lists that are scanned, candidates that are ranked."""
 
     nprobe: int
-    k_factor: float
+    n_candidates: int
 
 
 def plan_search(k: int, nprobe: int, n_candidates: int, n_lists: int, n: int, n_allowed: int) -> Plan | None:
@@ -42,7 +42,7 @@ def plan_search(k: int, nprobe: int, n_candidates: int, n_lists: int, n: int, n_
     codes = n * probed / n_lists
     if ROW_COST * n_allowed <= codes + ROW_COST * candidates:
         return None
-    return Plan(probed, max(candidates / k, 1.0))
+    return Plan(probed, candidates)
 
 
 def usual_candidates(k: int, k_factor: int) -> int:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsearch.errors import DamagedIndexError
-from embedsearch.index.base import Rows, Scores, SearchParams, VectorIndex, selector
+from embedsearch.index.allowed import MadeOnce, Selected
+from embedsearch.index.base import MAPPED_SUFFIX, N_OWN, Rows, Scores, SearchParams, VectorIndex
 from embedsearch.index.ivf import lists, vectors_file
 from embedsearch.index.ivf.efforts import K_FACTOR, NPROBE, Plan, efforts, plan_search, usual_candidates
 from embedsearch.index.ivf.ranking import Ranking
@@ -25,12 +26,12 @@ class IVFIndex(VectorIndex):
 
     Build parameters: nlist (lists; by the size of the training sample where it is not given), width (dimensions
     that one code stands for, 1 to 4: fewer make larger codes that find more). Search parameters: nprobe (lists
-    that are scanned), k_factor (candidates that are ranked, for each answer; or n_candidates, for all).
+    that are scanned), k_factor (candidates that are ranked, for each answer).
 
     In memory: the codes, and where each row is. On disk, beside the index: the vectors, in the order of the lists, so
     that candidates of one query lie close together; they are mapped, and read where they are needed. Scores are
     those of the float16 vectors, off by at most 0.0005 |q||x| (of squared distances 0.001; q and x less the mean).
-    Until `save` the vectors lie in a temporary file (in TMPDIR) and in the order of adding.
+    Until `save` the vectors lie in a temporary file and in the order of adding.
     """
 
     family: ClassVar[str] = "ivf"
@@ -45,6 +46,7 @@ class IVFIndex(VectorIndex):
         self._spool: Spool | None = Spool(dim)
         self._row_at: NDArray[np.int32] | NDArray[np.int64] | None = None  # None: places are rows
         self._ranking: Ranking | None = None
+        self._allowed = MadeOnce(self._at_places)
 
     @classmethod
     def plan(cls, n: int, dim: int, recall: float) -> dict[str, Any]:
@@ -70,6 +72,9 @@ class IVFIndex(VectorIndex):
     def training_rows(self) -> int:
         return max(lists.TRAINING_ROWS_PER_LIST * int(self._build.get("nlist", 1)), super().training_rows)
 
+    def work_in(self, folder: Path) -> None:
+        self._spool = Spool(self._dim, folder)
+
     def train(self, xt: Matrix) -> None:
         if not self.needs_training:
             return
@@ -82,6 +87,7 @@ class IVFIndex(VectorIndex):
     def add(self, xb: Matrix) -> None:
         assert self._spool is not None, "a saved index takes no more rows"
         x = self._scaling.apply(xb)
+        self._scaling.require_room(x)
         self._lists.add(x)
         self._spool.append(x)
         self._ranking = None
@@ -138,37 +144,38 @@ class IVFIndex(VectorIndex):
     ) -> tuple[Scores, Rows]:
         if k == 0 or len(xq) == 0:
             return np.empty((len(xq), k), np.float32), np.empty((len(xq), k), np.int64)
-        at_place = allowed if allowed is None or self._row_at is None else allowed[self._row_at]
-        n = len(self) if at_place is None else int(at_place.sum())
-        n_candidates = params.get("n_candidates", usual_candidates(k, params.get("k_factor", K_FACTOR)))
-        chosen = plan_search(k, params.get("nprobe", NPROBE), n_candidates, self.nlist, len(self), n)
+        at_place = None if allowed is None else self._allowed.of(allowed)
+        n = len(self) if at_place is None else at_place.n
+        n_own = int(params.get(N_OWN, 0))
+        wanted = max(k - n_own, 1)
+        n_candidates = usual_candidates(wanted, params.get("k_factor", K_FACTOR)) + n_own
+        chosen = plan_search(wanted, params.get("nprobe", NPROBE), n_candidates, self.nlist, len(self), n)
         xq = self._scaling.apply(xq)
         if chosen is None:
             D, places = self._scan(xq, k, at_place)
         else:
-            D, places = self._probe(xq, k, chosen, None if at_place is None else selector(at_place))
+            D, places = self._probe(xq, k, chosen, at_place)
             short = np.flatnonzero(places[:, -1] < 0)
             if len(short):  # what is allowed lies in other lists
                 D[short], places[short] = self._scan(xq[short], k, at_place)
         return self._scaling.scores(D), self._rows_at(places)
 
-    def search_others(self, xq: Matrix, own: Rows, k: int, params: SearchParams) -> tuple[Scores, Rows]:
-        # one more for the row itself, but not k_factor more: what is measured is what a search does
-        n_candidates = usual_candidates(k, params.get("k_factor", K_FACTOR)) + 1
-        return super().search_others(xq, own, k, {**params, "n_candidates": n_candidates})
+    def _at_places(self, allowed: NDArray[np.bool_]) -> Selected:
+        return Selected.of(allowed if self._row_at is None else allowed[self._row_at])
 
-    def _probe(self, xq: Matrix, k: int, chosen: Plan, sel: Any) -> tuple[Scores, Rows]:
+    def _probe(self, xq: Matrix, k: int, chosen: Plan, at_place: Selected | None) -> tuple[Scores, Rows]:
         import faiss
 
         ranked = faiss.IndexRefine(self._lists, self._ranked().index)
         params: Any = faiss.IndexRefineSearchParameters()
+        sel = None if at_place is None else at_place.selector
         base = lists.search_parameters(self._lists, chosen.nprobe, sel)  # held until the search is over
-        params.base_index_params, params.k_factor = base, chosen.k_factor
+        params.base_index_params, params.k_factor = base, max(chosen.n_candidates / k, 1.0)
         D, places = ranked.search(xq, k, params=params)
         return D, places
 
-    def _scan(self, xq: Matrix, k: int, at_place: NDArray[np.bool_] | None) -> tuple[Scores, Rows]:
-        return self._ranked().scan(xq, k, None if at_place is None else np.flatnonzero(at_place))
+    def _scan(self, xq: Matrix, k: int, at_place: Selected | None) -> tuple[Scores, Rows]:
+        return self._ranked().scan(xq, k, None if at_place is None else np.flatnonzero(at_place.mask))
 
     def _rows_at(self, places: Rows) -> Rows:
         if self._row_at is None:
@@ -203,7 +210,7 @@ class IVFIndex(VectorIndex):
 
 
 def _beside(path: Path) -> Path:
-    return path.with_name(path.name + ".f16")
+    return path.with_name(path.name + MAPPED_SUFFIX)
 
 
 def _bytes(n: int, dim: int, n_lists: int, width: int) -> float:

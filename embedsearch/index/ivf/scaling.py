@@ -8,11 +8,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from embedsearch.errors import UsageError
 from embedsearch.types import Metric
 from embedsearch.vectors import Matrix
 
 # float16 ends at 65,504 and is coarse below 6e-5: the largest value of the sample lands between, with room above it
-_LARGEST = 256.0
+_LARGEST = 16.0
 _END = 65_504.0
 
 
@@ -38,10 +39,19 @@ class Scaling:
         return cls(mean, float(2.0**exponent))
 
     def apply(self, x: Matrix) -> Matrix:
-        """Vectors or queries (float32 N x D), as a new array; values that float16 cannot hold are cut to its range."""
+        """Vectors or queries (float32 N x D), as a new array."""
         y = x - self.mean
         y *= np.float32(self.scale)
-        return np.clip(y, -_END, _END, out=y)
+        return y
+
+    def require_room(self, scaled: Matrix) -> None:
+        """Raises UsageError where a scaled vector has a value that float16 cannot hold."""
+        largest = float(np.abs(scaled).max(initial=0.0))
+        if largest > _END:
+            raise UsageError(
+                f"a vector has a value {largest / _LARGEST:,.0f} times as large as the largest of the sample that the "
+                "ivf index was trained on; leave such vectors out, or take --index graph or --metric cosine"
+            )
 
     def scores(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
         """Inner products or squared distances of scaled vectors as those of the vectors themselves."""

@@ -26,17 +26,20 @@ _ORDERING_BYTES = 2**26
 
 
 class Spool:
-    """Where vectors wait for their order, as they are added: a temporary file (in TMPDIR) that has no name."""
+    """Where vectors wait for their order, as they are added: a temporary file that has no name.
 
-    def __init__(self, dim: int) -> None:
+    folder: where it takes its room; None for TMPDIR.
+    """
+
+    def __init__(self, dim: int, folder: Path | None = None) -> None:
         self._dim = dim
         self._n = 0
-        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as this
         weakref.finalize(self, self._file.close)
 
     def append(self, x: Matrix) -> None:
         """x: float32 n x D, within the range of float16."""
-        x.astype(np.float16).tofile(self._file)
+        self._file.write(x.astype(np.float16).data)
         self._n += len(x)
 
     def matrix(self) -> Half:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from embedsearch.artifact import (
     Manifest,
@@ -15,6 +17,7 @@ from embedsearch.artifact import (
     write_manifest,
 )
 from embedsearch.artifact.manifest import FORMAT_VERSION
+from embedsearch.index import IndexRequest
 from embedsearch.pipeline.change.opening import Change, changing
 from embedsearch.pipeline.commit import asked_for, library_versions, make_index
 from embedsearch.pipeline.positions import drift
@@ -39,18 +42,21 @@ class OptimizeReport:
     up_to_date: bool
 
 
-def run_optimize(root: Path, progress: Progress) -> OptimizeReport:
+def run_optimize(root: Path, progress: Progress, asked: Mapping[str, Any] | None = None) -> OptimizeReport:
     """Compacts the store and builds a new index file over it, from the vectors that are stored; one commit.
 
-    The family is chosen for the size that the index has now, unless one was asked for at its build. What was kept for
-    readers of the index file before the last is removed.
+    The family is chosen for the size that the index has now, unless one was asked for. asked: fields of an IndexRequest
+    that take the place of what was asked for before. What was kept for readers of the index file before the last is
+    removed. Raises PromiseError when the index cannot do it; it then stays as it was.
     """
     with changing(root) as change:
         manifest, layout = change.manifest, change.layout
         verify_files(root, manifest.files)  # everything is copied, so damage would be as well
         n_folded, n_dropped = drift(root, manifest, change.store)
-        if not manifest.is_folded:
-            manifest = _folded(change, progress)
+        request = replace(asked_for(manifest.index), **dict(asked or {}))
+        up_to_date = manifest.is_folded and request == asked_for(manifest.index)
+        if not up_to_date:
+            manifest = _folded(change, request, progress)
         tidy(layout, manifest)
         return OptimizeReport(
             root,
@@ -60,11 +66,11 @@ def run_optimize(root: Path, progress: Progress) -> OptimizeReport:
             change.store.n_pieces,
             manifest.index.family,
             manifest.index.reason,
-            up_to_date=change.manifest.is_folded,
+            up_to_date,
         )
 
 
-def _folded(change: Change, progress: Progress) -> Manifest:
+def _folded(change: Change, request: IndexRequest, progress: Progress) -> Manifest:
     before, layout = change.manifest, change.layout
     generation = before.generation + 1
     writer = change.writer()
@@ -72,7 +78,6 @@ def _folded(change: Change, progress: Progress) -> Manifest:
     writer.compact()
     progress.advance(1)
     store = writer.open()
-    request = asked_for(before.index)
     entry, written = make_index(layout, generation, store, before.recipe.metric, request, progress)
     new = [*tracked_files(layout.items, store.version), *written]
     flush(layout.root, new)
