@@ -235,6 +235,13 @@ def test_the_command_line_says_what_was_promised_and_measured(vectors, tmp_path,
     told = run("info", tmp_path / "i").out
     assert "0.95 promised" in told and "ms a query alone (ef_search" in told
     assert json.loads(run("info", tmp_path / "i", "--json").out)["index"]["tuned"]["curve"]
+    again = run(
+        "optimize", tmp_path / "i", "--index", "ivf", "--recall", "0.9", "--memory", "1.5MiB", "--latency-ms", "1000"
+    ).out
+    assert "fresh index: ivf (asked for)" in again
+    told = run("info", tmp_path / "i").out
+    assert "and 72 on disk, at most 1.5MiB in all promised" in told and "0.9 promised" in told
+    assert "ms a query alone, 1000 ms promised (nprobe" in told
     refused = run("build", tmp_path / "x.npy", "--out", tmp_path / "j", "--memory", "1KiB", code=1).err
     assert "allow --memory" in refused and "Traceback" not in refused
     wrong = run("build", tmp_path / "x.npy", "--out", tmp_path / "j", "--memory", "much", code=2).err

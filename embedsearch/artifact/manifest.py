@@ -46,6 +46,7 @@ class IndexEntry:
     tuned: dict[str, Any] | None = None
     threads: int | None = None
     simd: str | None = None
+    disk_bytes_per_vector: float = 0.0  # in files that a search reads where it needs them
 
 
 @dataclass(frozen=True, slots=True)

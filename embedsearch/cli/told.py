@@ -30,10 +30,10 @@ def how_it_finds(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
     request, tuned, family = entry["request"], entry["tuned"], entry["family"]
     name = entry["build"].get("factory", family)
     limit = request.get("memory_bytes")
-    allowed = "" if limit is None else f", {limit / 2**20:,.1f}MiB in all allowed"
-    lines = [
-        ("structure", f"{name} ({entry['reason']}), {entry['bytes_per_vector']:g} bytes a vector in memory{allowed}")
-    ]
+    allowed = "" if limit is None else f", at most {limit / 2**20:,.1f}MiB in all promised"
+    mapped = f" and {entry['disk_bytes_per_vector']:g} on disk" if entry.get("disk_bytes_per_vector") else ""
+    taken = f"{entry['bytes_per_vector']:g} bytes a vector in memory{mapped}{allowed}"
+    lines = [("structure", f"{name} ({entry['reason']}), {taken}")]
     promised = f", {request['recall']:g} promised" if request.get("recall") is not None else ""
     if tuned is None:
         known = {None: "not measured", 1.0: "1 (exact)"}.get(entry["recall_at_10"], f"{entry['recall_at_10']}")

@@ -125,6 +125,7 @@ def make_index(
         tuned=None if built.tuned is None else built.tuned.to_dict(),
         threads=n_threads(),
         simd=simd_level(),
+        disk_bytes_per_vector=round(built.index.disk_bytes_per_vector, 1),
     )
     return entry, [*written, rows]
 
