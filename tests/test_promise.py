@@ -89,6 +89,26 @@ def test_filters_keep_the_promise_and_are_never_short(index, vectors, share, kin
     assert recall >= (1.0 if n <= exact_rows else 0.95 - 0.02)
 
 
+@pytest.mark.parametrize("metric", ["cosine", "l2", "ip"])
+@pytest.mark.parametrize("family", ["graph", "hnsw"])
+@pytest.mark.parametrize("share", [0.5, 0.2])
+def test_a_filter_that_leaves_rows_far_from_the_query_costs_no_recall(family, metric, share, tmp_path, monkeypatch):
+    """Clusters, of which a condition leaves some: most queries lie in others."""
+    monkeypatch.setattr(search, "EXACT_ROWS", 0)
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(100, 32))
+    of = rng.integers(0, 100, 10_100)
+    x = (centres[of] + 0.5 * rng.normal(size=(10_100, 32))).astype(np.float32)
+    xb, xq = x[100:] * rng.uniform(0.5, 2, (10_000, 1)).astype(np.float32), x[:100]
+    index = es.build(xb, tmp_path / "x", index=family, recall=0.95, metric=metric, metadata={"c": of[100:].tolist()})
+    allowed = np.flatnonzero(of[100:] < 100 * share)
+    ids, _ = index.search_vectors(xq, k=10, where=f"c < {100 * share:g}")
+    truth = oracle.scores_of(xq, xb[allowed], metric)
+    best = allowed[np.argsort(truth if metric == "l2" else -truth, axis=1)[:, :10]]
+    found = np.mean([len({int(i) for i in row} & set(b)) / 10 for row, b in zip(ids, best, strict=True)])
+    assert found >= 0.95 - 0.02
+
+
 def test_ten_thousand_answers_can_be_asked_for(index, vectors):
     ids, _ = index.search_vectors(vectors[1][:2], k=10_000)
     assert all(sorted(map(int, row)) == list(range(N)) for row in ids)

@@ -154,3 +154,9 @@ def test_recall_of_a_graph_is_measured_and_kept(clusters, tmp_path):
     ids, _ = index.search_vectors(clusters[:50], k=10)
     exact, _ = es.build(clusters, tmp_path / "y").search_vectors(clusters[:50], k=10)
     assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(ids, exact, strict=True)]) > 0.95
+
+
+def test_one_vector_is_one_vector(clusters, tmp_path):
+    index = es.build(clusters, tmp_path / "x")
+    with pytest.raises(UsageError, match=r"vector has 3 rows; search takes one, search_many"):
+        index.search(vector=clusters[:3])

@@ -74,7 +74,10 @@ def test_conditions_and_what_is_wrong_with_them(filled):
     assert store.rows_where("text = 'it''s id9'").tolist() == [9]
     assert store.rows_where("price >= 6").tolist() == [6, 13, 20, 27, 34, 41, 48]
     assert store.rows_where("(price >= 6) OR text = 'a;b -- (c'").tolist() == [6, 13, 20, 27, 34, 41, 48]
-    for bad in ("nope > 1", "price >>", "price", "1; DROP TABLE items", "", *NOT_ONE_CONDITION):
+    assert store.rows_where('"price" = 6').tolist() == store.rows_where("price = 6").tolist()
+    assert len(store.rows_where("\"text\" != 'nowhere'")) == len(store.rows_where("text != 'nowhere'"))
+    assert len(store.rows_where("\"text\" = 'nowhere'")) == 0, "a name in double quotes is a column, and no text"
+    for bad in ('"nope" = 1', "nope > 1", "price >>", "price", "1; DROP TABLE items", "", *NOT_ONE_CONDITION):
         with pytest.raises(UsageError, match="columns: id, price, text"):
             store.rows_where(bad)
 

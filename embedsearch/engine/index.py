@@ -87,7 +87,10 @@ class Index:
         if query is not None:
             return answers(searcher, self._encoder_of(searcher).encode([query]), wanted)[0]
         assert vector is not None
-        return answers(searcher, as_queries(searcher, vector), wanted)[0]
+        x = as_queries(searcher, vector)
+        if len(x) != 1:
+            raise UsageError(f"vector has {len(x)} rows; search takes one, search_many(vectors=...) takes many")
+        return answers(searcher, x, wanted)[0]
 
     def search_many(
         self,

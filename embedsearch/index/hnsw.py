@@ -22,6 +22,8 @@ EF_SEARCH = 128
 EFFORTS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 # where at most this share of the rows is allowed, they are scanned instead of walked to
 SCAN_SHARE = 0.1
+# of a filter's wider search: so many times what an unfiltered one looks at, of which so many have to be allowed
+_SPARE, _LEAST_SHARE = 1.25, 0.8
 
 
 class HNSWIndex(FaissIndex):
@@ -67,10 +69,14 @@ class HNSWIndex(FaissIndex):
         if chosen.share <= SCAN_SHARE:
             # a walk would mostly meet rows that are not allowed, and come back short
             return search_allowed(faiss_storage(self._faiss), xq, k, chosen)
-        import faiss
-
-        wider = faiss.SearchParametersHNSW(efSearch=int(ef_search / chosen.share), sel=chosen.selector)  # type: ignore[attr-defined]
-        D, I = self._faiss.search(xq, k, params=wider)  # noqa: E741
+        # as many more are looked at as there are fewer allowed; a query that lies elsewhere than those meets too few of
+        # them, and is compared with all
+        wider = min(int(_SPARE * ef_search / chosen.share), len(self))
+        D, I = self._faiss.search(xq, wider, params=_parameters(wider))  # noqa: E741
+        fits = chosen.mask[np.maximum(I, 0)] & (I >= 0)
+        first = np.argsort(~fits, axis=1, kind="stable")[:, :k]
+        D, I = np.take_along_axis(D, first, axis=1), np.take_along_axis(I, first, axis=1)  # noqa: E741
+        I[fits.sum(axis=1) < min(_LEAST_SHARE * ef_search, chosen.n)] = -1
         return self._completed(xq, k, D, I, chosen)
 
     def _completed(

@@ -9,7 +9,8 @@ _TOKENS = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|--|/\*|[();'\"
 
 
 def enclosed(where: str) -> str:
-    """`where` in parentheses that nothing in it can close, so that it can only be parsed as one condition.
+    """`where` in parentheses that nothing in it can close, so that it can only be parsed as one condition; names in
+    double quotes are in backticks, as the store wants them.
 
     The parser takes a WHERE clause up to its end and would pass over what follows it (LIMIT, UNION, a second
     statement) without a word. Raises ValueError for what is none.
@@ -24,4 +25,15 @@ def enclosed(where: str) -> str:
             raise ValueError(f"it holds {wrong.get(token, f'a {token} without its end')}; give one SQL condition")
     if depth:
         raise ValueError("a '(' has no ')'; give one SQL condition")
-    return f"({where})"
+    return f"({_TOKENS.sub(_name_in_backticks, where)})"
+
+
+def _name_in_backticks(token: re.Match[str]) -> str:
+    """ "name" stands for a column, as in SQL; the parser of the store would take it for a text."""
+    quoted = token[0]
+    if not quoted.startswith('"'):
+        return quoted
+    name = quoted[1:-1].replace('""', '"')
+    if "`" in name:
+        raise ValueError(f"the name {quoted} holds a `")
+    return f"`{name}`"

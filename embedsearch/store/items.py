@@ -208,6 +208,7 @@ class ItemStore:
         except (ValueError, OSError) as error:
             columns = ", ".join(["id", *self.metadata_columns])
             reason = _first_line(error).removeprefix("Invalid user input: ").partition(" Valid fields are")[0]
+            reason = reason.partition(" Column names are case sensitive")[0]
             raise UsageError(f"where {where!r} is not understood: {reason.rstrip('.')}; columns: {columns}") from error
         return np.sort(table["_rowoffset"].to_numpy().astype(np.int64))
 

@@ -23,4 +23,4 @@ def answer_alone(space, graph, x, n_entries, size, D, nodes):
     first, everything = np.zeros(1, np.int64), np.empty(0, np.bool_)
     prepare_queries(space, x, queries, first, 0, 1)
     first[0] = 0
-    walk_queries(graph, queries, first, everything, size, size, D, nodes, 0, 1)
+    walk_queries(graph, queries, first, everything, size, size, 0, D, nodes, 0, 1)

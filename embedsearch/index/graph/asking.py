@@ -15,12 +15,19 @@ from embedsearch.index.graph.arrays import Queries
 from embedsearch.index.graph.nodes import Nodes
 from embedsearch.index.graph.regions import N_ENTRIES
 from embedsearch.index.threads import in_slices
+from embedsearch.types import Metric
 from embedsearch.vectors import Matrix
 
 # a beam is kept sorted, so beyond this size all nodes are scored instead
 _MOST_IN_BEAM = 4096
 # a node met on a scan costs so much less than one met on a walk, which has to be fetched and looked up
 _SCAN_GAIN = 3
+# under a filter the beam is made for so many times the allowed nodes that an unfiltered one holds, of which so many
+# have to be there
+_SPARE, _LEAST_SHARE = 1.25, 0.8
+# what a scan finds may lie far from the query, where heads tell less than they do beside it: so many times the beam is
+# ranked; inner products have queries far from all rows
+_SCAN_RANKED = {Metric.COSINE: 8, Metric.L2: 8, Metric.IP: 64}
 # so many queries of a process are walked in numpy: loading the compiled walk takes as long as some hundred of them
 _n_plain_left = 8
 _LEAST = 16  # queries that are prepared at once
@@ -61,18 +68,22 @@ def search(nodes: Nodes, xq: Matrix, k: int, ef_search: int, among: Among | None
             asked.score_all(None)
         else:
             asked.walk(ef_search, ef_search, _NONE)
-            asked.complete(None)
+            asked.complete()
     else:
-        # among few allowed nodes the beam has to be as much larger for as many of them to be met
-        wider = int(ef_search * len(nodes) / max(among.n, 1))
+        n_ranked = _SCAN_RANKED[nodes.codec.metric] * max(ef_search, k)
+        # among few allowed nodes the beam has to be as much larger for as many of them to be met; where they lie
+        # elsewhere than the query it finds fewer, and all that are allowed are compared
+        wider = int(_SPARE * ef_search * len(nodes) / max(among.n, 1))
         n_scanned_instead = wider * nodes.links.shape[1] // 2 * _SCAN_GAIN
         if k > _MOST_IN_BEAM // 2:
             asked.score_all(among.nodes)
         elif among.n <= n_scanned_instead or wider > _MOST_IN_BEAM:
-            asked.scan(among.nodes, max(ef_search, 2 * k))
+            asked.scan(among.nodes, n_ranked)
         else:
-            asked.walk(wider, max(ef_search, 2 * k), among.is_allowed)
-            asked.complete(among)
+            asked.walk(wider, max(ef_search, 2 * k), among.is_allowed, least=int(_LEAST_SHARE * ef_search))
+            elsewhere = np.flatnonzero(asked.found[:, -1] < 0)
+            if len(elsewhere):
+                asked.scan(among.nodes, n_ranked, elsewhere)
     return asked.answers()
 
 
@@ -118,7 +129,7 @@ class _Asked:
         in_slices(fill, n, least=_LEAST)
         self.order = np.argsort(region, kind="stable")
 
-    def walk(self, size: int, n_ranked: int, is_allowed: NDArray[np.bool_]) -> None:
+    def walk(self, size: int, n_ranked: int, is_allowed: NDArray[np.bool_], least: int = 0) -> None:
         if self._is_plain:
             for q in range(len(self.D)):
                 nodes = plain.walk_query(self.graph, self.queries.heads[q], self.queries.entries[q], size)
@@ -129,26 +140,27 @@ class _Asked:
 
         def answer(first: int, last: int) -> None:
             walk.walk_queries(
-                self.graph, self.queries, self.order, is_allowed, size, n_ranked, self.D, self.found, first, last
+                self.graph, self.queries, self.order, is_allowed, size, n_ranked, least, self.D, self.found, first, last
             )
 
         in_slices(answer, len(self.D))
 
-    def scan(self, among: NDArray[np.int32], n_ranked: int) -> None:
+    def scan(self, among: NDArray[np.int32], n_ranked: int, which: NDArray[np.int64] | None = None) -> None:
         from embedsearch.index.graph import walk
 
         n_ranked = max(min(n_ranked, len(among)), 1)
+        order = self.order if which is None else which
 
         def answer(first: int, last: int) -> None:
-            walk.scan_queries(self.graph, self.queries, self.order, among, n_ranked, self.D, self.found, first, last)
+            walk.scan_queries(self.graph, self.queries, order, among, n_ranked, self.D, self.found, first, last)
 
-        in_slices(answer, len(self.D))
+        in_slices(answer, len(order))
 
-    def complete(self, among: Among | None) -> None:
+    def complete(self) -> None:
         """Queries whose walk met fewer nodes than k are answered by the score of every node."""
         short = np.flatnonzero(self.found[:, -1] < 0)
         if len(short):
-            self.score_all(None if among is None else among.nodes, short)
+            self.score_all(None, short)
 
     def score_all(self, among: NDArray[np.int32] | None, which: NDArray[np.int64] | None = None) -> None:
         """Answers queries by the scores of all nodes `among`; exact but for what the codes leave out."""

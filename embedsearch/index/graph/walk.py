@@ -140,15 +140,23 @@ def rank_best(graph, keys, count, along, across, base, D, rows):
 
 
 @compiled
-def walk_queries(graph, queries, order, allowed, size, n_ranked, D, nodes, first, last):
+def walk_queries(graph, queries, order, allowed, size, n_ranked, least, D, nodes, first, last):
     """Answers the queries order[first:last] by a walk: D float32 and nodes int64, both n x k.
 
-    size: of the beam. n_ranked: how many of what was met are ranked by their scores.
+    size: of the beam. n_ranked: how many of what was met are ranked by their scores. least: of a full beam so many
+    have to be allowed; else the query lies where few are, and its nodes are -1.
     """
     beam, found = np.empty(size, np.uint64), np.empty(n_ranked, np.uint64)
     seen, met = np.empty(N_SEEN, np.int32), np.empty(graph.degree, np.int32)
     for q in order[first:last]:
         count, n_found = walk(graph, queries.heads[q], 0, queries.entries[q], beam, seen, met, allowed, found)
+        if len(allowed) > 0 and count == size:
+            n_allowed = 0
+            for place in range(count):
+                n_allowed += allowed[node_of(beam[place])]
+            if n_allowed < least:
+                nodes[q] = -1
+                continue
         keys = found if len(allowed) > 0 else beam
         n = n_found if len(allowed) > 0 else min(count, n_ranked)
         rank_best(graph, keys, n, queries.along[q], queries.across[q], queries.bases[q], D[q], nodes[q])
