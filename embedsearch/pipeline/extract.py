@@ -22,9 +22,9 @@ from embedsearch.store import Ledger, Visit
 from embedsearch.types import Block, Item, Modality, Skip
 from embedsearch.vectors import Matrix, finite_rows
 
-# rows between two commits: what a kill can cost at most
-SHARD_SIZES = {Modality.IMAGE: 128, Modality.TEXT: 2048, Modality.TENSOR: 128, Modality.VECTOR: 65536}
-_CHUNKED_SHARD = 256  # texts that may be long: each becomes several rows
+# rows between two commits; a kill costs two such shards at most, for one is computed while the other is stored
+SHARD_SIZES = {Modality.IMAGE: 64, Modality.TEXT: 1024, Modality.TENSOR: 64, Modality.VECTOR: 65536}
+_CHUNKED_SHARD = 128  # texts that may be long: each becomes several rows
 
 
 @dataclass(slots=True)
