@@ -128,7 +128,7 @@ def test_texts_that_are_none(text_encoder):
         ({"pooling": "avg"}, "pooling 'avg' is not known"),
         ({"layer": "features.99"}, "did you mean"),
         ({"batch_size": 0}, "batch_size is 0"),
-        ({"workers": 0}, "workers is 0"),
+        ({"threads": 0}, "threads is 0"),
         ({"fit": "zoom"}, "crop, pad, squash"),
         ({"precision": "int8"}, "float32, bfloat16"),
         ({"gem_p": 0.0}, "positive"),

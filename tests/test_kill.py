@@ -70,9 +70,8 @@ def test_a_killed_build_goes_on(place, whiten, folder, undisturbed, tmp_path):
     extracted = Counter(name for name in log.read_text().split() if name != "bad.png")
     twice = [name for name, count in extracted.items() if count > 1]
     assert set(extracted) == set(ours.ids) and max(extracted.values()) <= 2
-    assert len(twice) <= killed_build.SHARD, "at most the uncommitted shard is extracted again"
-    if place not in ("before the first commit", "before the second commit"):
-        assert twice == []
+    most = 2 if place.endswith("commit") else 0  # shards: one is computed while the other is stored
+    assert len(twice) <= most * killed_build.SHARD, "at most the uncommitted shards are extracted again"
     leftovers = {path.name for path in out.iterdir()} & {"build.json", "pooled.lance", "skipped.jsonl.partial"}
     assert not leftovers
 

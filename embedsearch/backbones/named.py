@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -33,7 +34,10 @@ class NamedBackbone(Backbone):
         move(lambda tensor: tensor if tensor.is_meta else tensor.to(self._device))
         self._absent = absent_tensors(self._module)  # once: nobody else holds the module, so it stays as it is
         self._precision = options.precision
-        self._lock = threading.Lock()  # hooks are per module, so one pass at a time
+        self._autocast = options.precision == "bfloat16"
+        # hooks know their own thread; of a device there is one, and its flags are everybody's
+        self.concurrent = self._device.type == "cpu"
+        self._lock = threading.Lock()
 
     def layers(self) -> list[LayerInfo]:
         return self._table.listed()
@@ -54,15 +58,21 @@ class NamedBackbone(Backbone):
         modules = {layer: self._module.get_submodule(name) for layer, name in names.items()}
         wanted = {layer: self._table.call_of(layer) for layer in layers}
         inputs = self.collate(batch)
-        bf16 = self._precision == "bfloat16"
         with (
-            self._lock,
+            nullcontext() if self.concurrent else self._alone(),
             torch.inference_mode(),
-            torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=bf16),
-            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+            torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._autocast),
         ):
             outputs = self._run(inputs, modules, wanted)
             return {layer: self.to_features(names[layer], outputs[layer], batch) for layer in layers}
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with (
+            self._lock,
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+        ):
+            yield
 
     def _run(
         self, inputs: Inputs, modules: Mapping[str, nn.Module], wanted: Mapping[str, int]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +23,7 @@ from embedsearch.backbones.layer_table import LayerTable
 from embedsearch.backbones.module_state import forget
 from embedsearch.backbones.named import NamedBackbone
 from embedsearch.backbones.outputs import as_features
+from embedsearch.backbones.packed_linear import pack_linears
 from embedsearch.backbones.probe import PROBE_BATCH, probe
 from embedsearch.backbones.tap import Inputs
 from embedsearch.backbones.windows import Tokens, check_overlap, merge, tokenize
@@ -64,6 +66,12 @@ class TransformerBackbone(NamedBackbone):
         self._all_of_it = options.windows
         self.default_layer = _default_layer(table.listed())
         super().__init__(module, table, options)
+        self._tokenizing = threading.Lock()  # a tokenizer keeps what it truncates to, and can do one thing at a time
+        if self._device.type == "cpu":
+            if self._precision == "bfloat16":
+                self._module.to(torch.bfloat16)
+                self._autocast = False
+            pack_linears(self._module)
 
     @classmethod
     def describe(cls, name: str, *, weights: str, size: int | None, example: Any = None) -> tuple[list[LayerInfo], str]:
@@ -75,9 +83,10 @@ class TransformerBackbone(NamedBackbone):
         return infos, _default_layer(infos)
 
     def prepare(self, values: Sequence[Any]) -> list[Any]:
-        return tokenize(
-            self._tokenizer, values, int(self.max_tokens or 0), self.overlap or 0, all_of_it=self._all_of_it
-        )
+        with self._tokenizing:
+            return tokenize(
+                self._tokenizer, values, int(self.max_tokens or 0), self.overlap or 0, all_of_it=self._all_of_it
+            )
 
     def length(self, prepared: Any) -> int:
         return int(prepared.length)

@@ -39,7 +39,7 @@ def add(
     preprocess: options.MovedPreprocess = None,
     batch_size: options.BatchSize = "auto",
     device: options.Device = "auto",
-    workers: options.Workers = None,
+    threads: options.Threads = None,
     strict: options.Strict = False,
     restart: Annotated[
         bool,
@@ -61,7 +61,7 @@ def add(
 
     manifest = read_manifest(index)
     moved = Elsewhere(weights, backbone, preprocess)
-    run = {"batch_size": options.auto_int("--batch-size", batch_size), "device": device, "workers": workers}
+    run = {"batch_size": options.auto_int("--batch-size", batch_size), "device": device, "threads": threads}
     progress = open_progress()
     try:
         report = add_to(

@@ -96,7 +96,7 @@ def build(
     batch_size: options.BatchSize = "auto",
     precision: options.Precision = "auto",
     device: options.Device = "auto",
-    workers: options.Workers = None,
+    threads: options.Threads = None,
     strict: options.Strict = False,
     restart: Annotated[
         bool,
@@ -129,7 +129,7 @@ def build(
             id_column=id_column, text_column=text_column, image_column=image_column,
             index=index, recall=recall, memory=memory, latency_ms=latency_ms,
             batch_size=options.auto_int("--batch-size", batch_size), precision=precision, device=device,
-            workers=workers, restart=restart, progress=progress,
+            threads=threads, restart=restart, progress=progress,
         )  # fmt: skip
     finally:
         progress.close()

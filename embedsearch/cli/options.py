@@ -127,7 +127,9 @@ LatencyMs = Annotated[
 Precision = Annotated[str, typer.Option(help="float32, bfloat16, or auto (float32).")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 BatchSize = Annotated[str, typer.Option(help="Items the network reads at once, or auto.")]
-Workers = Annotated[Optional[int], typer.Option(help="Threads that decode pictures. Default: all cores.")]
+Threads = Annotated[
+    Optional[int], typer.Option("--threads", "--workers", help="Threads that decode and compute. Default: all cores.")
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 3 when inputs were skipped.")]
 ReportAsJson = Annotated[bool, typer.Option("--json", help="Report as JSON on stdout.")]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]

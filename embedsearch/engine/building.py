@@ -41,7 +41,7 @@ class BuildOptions(RecipeFields, total=False):
     recipe: a file or mapping of recipe fields; those given by name override it. id_column, text_column,
     image_column: of a table. index: "auto", "flat", "graph", "ivf", "hnsw" or a FAISS factory string. recall:
     recall@10 against exact search that is promised, such as 0.95. memory: that the index may take, as bytes or "2GiB".
-    latency_ms: that one query alone may take. batch_size, device, workers: see `Encoder`.
+    latency_ms: that one query alone may take. batch_size, device, threads: see `Encoder`.
     restart: throws away an unfinished build, or replaces an index of another recipe. progress: is told of
     stages.
     """
@@ -58,7 +58,7 @@ class BuildOptions(RecipeFields, total=False):
     latency_ms: float | None
     batch_size: int | None
     device: str
-    workers: int | None
+    threads: int | None
     restart: bool
     progress: Progress | None
 
@@ -88,7 +88,7 @@ def build_with_report(source: Any, out: str | Path, **options: Unpack[BuildOptio
     given: dict[str, Any] = dict(options)
     ids, metadata, recipe = (given.pop(name, None) for name in ("ids", "metadata", "recipe"))
     columns = Columns(*(given.pop(f"{name}_column", None) for name in ("id", "text", "image")))
-    run = {name: given.pop(name) for name in ("batch_size", "device", "workers") if name in given}
+    run = {name: given.pop(name) for name in ("batch_size", "device", "threads") if name in given}
     restart = given.pop("restart", False)
     promised = [given.pop(name, None) for name in ("index", "recall", "memory", "latency_ms")]
     index = IndexRequest(**changed_request(*promised))

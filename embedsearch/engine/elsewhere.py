@@ -30,7 +30,7 @@ class Elsewhere:
 def load_encoder(root: Path, manifest: Manifest, elsewhere: Elsewhere, **run: Any) -> Encoder:
     """The encoder that the index at `root` was built with; this imports torch.
 
-    run: batch_size, device and workers, which do not change a vector. Raises ContradictionError for an index of plain
+    run: batch_size, device and threads, which do not change a vector. Raises ContradictionError for an index of plain
     vectors, or parts that are not those of the index.
     """
     if manifest.recipe.modality is Modality.VECTOR:

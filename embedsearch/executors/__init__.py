@@ -1,5 +1,6 @@
 """Where tasks run."""
 
-from embedsearch.executors.local import LocalExecutor
+from embedsearch.executors.local import Executor, LocalExecutor, n_cores
+from embedsearch.executors.threads import ThreadExecutor
 
-__all__ = ["LocalExecutor"]
+__all__ = ["Executor", "LocalExecutor", "ThreadExecutor", "n_cores"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from embedsearch.config import Recipe, parse_enum
 from embedsearch.errors import ItemError, UsageError
+from embedsearch.executors import Executor, LocalExecutor, ThreadExecutor, n_cores
 from embedsearch.pipeline.content import load, view_size
 from embedsearch.pipeline.network import NOT_FINITE, Encoded, PooledNetwork
 from embedsearch.pipeline.resolve import resolve
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from embedsearch.types import LayerInfo
 
 # items that are decoded ahead of the network; bounds the memory of `encode` on long lists
-_CHUNK = {Modality.IMAGE: 128, Modality.TEXT: 512, Modality.TENSOR: 128}
-_BATCH = {Modality.IMAGE: 16, Modality.TEXT: 32, Modality.TENSOR: 32}
+_CHUNK = {Modality.IMAGE: 128, Modality.TEXT: 2048, Modality.TENSOR: 128}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,8 @@ class Encoder:
     takes the first.
 
     normalize: vectors have unit length. device: "auto", "cpu", "cuda". precision: "float32", "bfloat16",
-    "auto" (float32). batch_size and workers (decoding threads) change the speed and never the vectors.
+    "auto" (float32). batch_size and threads (that decode and compute; all cores by default) change the speed
+    and never the vectors.
 
     Raises UsageError, UnknownNameError (backbone, layer, pooling), WeightsError, CodeError.
     """
@@ -88,7 +88,7 @@ class Encoder:
         precision: str = "auto",
         device: str = "auto",
         batch_size: int | None = None,
-        workers: int | None = None,
+        threads: int | None = None,
     ) -> None:
         asked = None if modality is None else parse_enum(Modality, modality, "modality")
         if asked is Modality.VECTOR:
@@ -117,7 +117,7 @@ class Encoder:
             precision="float32" if precision == "auto" else precision,
         )
         given = Given(None if isinstance(backbone, str) else backbone, preprocess)
-        self._setup(recipe, None, given, device, batch_size, workers)
+        self._setup(recipe, None, given, device, batch_size, threads)
         if asked is not None and self.recipe.modality is not asked:
             raise UsageError(f"{recipe.backbone} reads {self.recipe.modality.value}s, not {asked.value}s")
 
@@ -131,7 +131,7 @@ class Encoder:
         preprocess: str | Callable[[Any], Any] | None = None,
         device: str = "auto",
         batch_size: int | None = None,
-        workers: int | None = None,
+        threads: int | None = None,
     ) -> Self:
         """The encoder of a recipe; where the recipe names a sha256, its weights must have it.
 
@@ -139,7 +139,7 @@ class Encoder:
         """
         encoder = cls.__new__(cls)
         given = Given(module, recipe.preprocess if preprocess is None else preprocess)
-        encoder._setup(recipe, projection, given, device, batch_size, workers)
+        encoder._setup(recipe, projection, given, device, batch_size, threads)
         return encoder
 
     def _setup(
@@ -149,14 +149,14 @@ class Encoder:
         given: Given,
         device: str,
         batch_size: int | None,
-        workers: int | None,
+        threads: int | None,
     ) -> None:
         # torch is imported here and not before: a search by id or vector never comes this way
         from embedsearch.backbones import open_backbone
         from embedsearch.registry import POOLING
 
         POOLING.get(recipe.pooling)
-        for name, value in (("batch_size", batch_size), ("workers", workers)):
+        for name, value in (("batch_size", batch_size), ("threads", threads)):
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}; it must be at least 1")
         self._backbone: Backbone = open_backbone(
@@ -185,8 +185,9 @@ class Encoder:
             if scale != 1:
                 self._backbone.check_size(view_size(int(self.recipe.size or 0), scale))
         self.postprocess = Postprocess(self.recipe.normalize, projection)
-        self._network = PooledNetwork(self._backbone, self.recipe, batch_size or _BATCH[self.recipe.modality])
-        self._workers = workers or os.cpu_count() or 1
+        self._threads = threads or n_cores()
+        n_passes = self._threads if self._backbone.concurrent else 1
+        self._network = PooledNetwork(self._backbone, self.recipe, batch_size, n_passes)
 
     def layers(self) -> list[LayerInfo]:
         """Every layer that can be named; of a network of your own, shapes are known once it has encoded."""
@@ -211,8 +212,9 @@ class Encoder:
             postprocess = Postprocess(normalize, postprocess.projection)
         parts = []
         at_once = _CHUNK[self.recipe.modality]
-        for start in range(0, len(items), at_once):
-            encoded = self.pooled(items[start : start + at_once])
+        starts = range(0, len(items), at_once)
+        lists = (items[start : start + at_once] for start in starts)
+        for start, encoded in zip(starts, self.executor().map(lambda: self.pooled, lists), strict=True):
             if encoded.failures:
                 position, error = encoded.failures[0]
                 shown = str(items[start + position])[:80] if isinstance(items[start + position], str) else ""
@@ -253,6 +255,13 @@ class Encoder:
         """
         return self._network.encode(self._load(contents), report, chunks=chunks)
 
+    def executor(self, over: Callable[[], None] = lambda: None) -> Executor:
+        """What runs several calls of `pooled`: the next is read and decoded while the network is busy with one.
+
+        over: see ThreadExecutor.
+        """
+        return ThreadExecutor(2, over) if self._backbone.concurrent and self._threads > 1 else LocalExecutor()
+
     def _load(self, contents: Sequence[Any]) -> list[Any]:
         """Each input as Loaded, or the ItemError that tells why it is not."""
 
@@ -262,7 +271,7 @@ class Encoder:
             except ItemError as error:
                 return error
 
-        if self.recipe.modality is not Modality.IMAGE or len(contents) == 1 or self._workers == 1:
+        if self.recipe.modality is not Modality.IMAGE or len(contents) == 1 or self._threads == 1:
             return [load_one(content) for content in contents]
-        with ThreadPoolExecutor(self._workers) as threads:
-            return list(threads.map(load_one, contents))
+        with ThreadPoolExecutor(self._threads) as decoders:
+            return list(decoders.map(load_one, contents))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -10,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from embedsearch.errors import ItemError
-from embedsearch.executors import LocalExecutor
 from embedsearch.pipeline.chunks import chunk_ids, chunk_metadata
 from embedsearch.pipeline.content import content_of, with_digest
 from embedsearch.pipeline.encode import Encoder
@@ -22,9 +22,9 @@ from embedsearch.store import Ledger, Visit
 from embedsearch.types import Block, Item, Modality, Skip
 from embedsearch.vectors import Matrix, finite_rows
 
-# rows between two commits: what a kill can cost at most
-SHARD_SIZES = {Modality.IMAGE: 128, Modality.TEXT: 2048, Modality.TENSOR: 128, Modality.VECTOR: 65536}
-_CHUNKED_SHARD = 256  # texts that may be long: each becomes several rows
+# rows between two commits; a kill costs two such shards at most, for one is computed while the other is stored
+SHARD_SIZES = {Modality.IMAGE: 64, Modality.TEXT: 1024, Modality.TENSOR: 64, Modality.VECTOR: 65536}
+_CHUNKED_SHARD = 128  # texts that may be long: each becomes several rows
 
 
 @dataclass(slots=True)
@@ -66,8 +66,31 @@ def shards(
         yield from _array_shards(source, ledger, finish, size)
     elif encoder is not None:
         size = _CHUNKED_SHARD if encoder.recipe.is_chunked else size
-        worker = Worker(encoder, finish, report)
-        yield from LocalExecutor().map(lambda: worker, tasks(source, ledger, size))
+        telling = _OneAtATime(report)
+        worker = Worker(encoder, finish, telling)
+        yield from encoder.executor(telling.end).map(lambda: worker, tasks(source, ledger, size))
+
+
+class _Over(BaseException):
+    """Ends what nobody waits for any more."""
+
+
+class _OneAtATime:
+    """Tells a progress from several threads, in turns, and ends those that go on when nobody listens."""
+
+    def __init__(self, report: Callable[[int], None]) -> None:
+        self._report = report
+        self._turn = threading.Lock()
+        self._is_over = False
+
+    def end(self) -> None:
+        self._is_over = True
+
+    def __call__(self, n: int) -> None:
+        if self._is_over:
+            raise _Over
+        with self._turn:
+            self._report(n)
 
 
 class Worker:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +15,7 @@ from embedsearch.config import Recipe
 from embedsearch.errors import ItemError, UsageError
 from embedsearch.pipeline.batches import batches
 from embedsearch.pipeline.content import Loaded
+from embedsearch.types import Modality
 from embedsearch.vectors import Matrix, l2_normalize
 
 if TYPE_CHECKING:
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
     from embedsearch.types import Features
 
 
+# items that a pass reads at once, and how many of the usual length they may be: texts are mostly shorter
+_BATCHES = {Modality.IMAGE: (16, 16), Modality.TEXT: (128, 16), Modality.TENSOR: (32, 32)}
 NOT_FINITE = "the network gives NaN or infinity for it"
 
 
@@ -45,10 +51,17 @@ class PooledNetwork:
     dim: of a pooled vector; None where only a first item can tell.
     """
 
-    def __init__(self, backbone: Backbone, recipe: Recipe, batch_size: int) -> None:
+    def __init__(self, backbone: Backbone, recipe: Recipe, batch_size: int | None, n_passes: int = 1) -> None:
+        """batch_size: items of the usual length that a pass reads at once. n_passes: how many may run at once, each on
+        one thread; one alone runs on all of them."""
         self._backbone = backbone
+        self._n_passes = n_passes
+        self._passes_apart: ThreadPoolExecutor | None = None
+        self._starting = threading.Lock()
         self._recipe = recipe
-        self._batch_size = batch_size
+        usual, n_usual_lengths = _BATCHES[recipe.modality]
+        self._batch_size = batch_size or usual
+        self._most_length = (batch_size or n_usual_lengths) * backbone.max_length
         self.dim = self._width()
 
     def encode(
@@ -120,16 +133,14 @@ class PooledNetwork:
         """A row for each item, and the error of those for which the network fails (their rows mean nothing)."""
         vectors: Matrix | None = None
         broken: dict[int, ItemError] = {}
-        waiting = list(batches(prepared, self._backbone, self._batch_size))[::-1]
-        while waiting:
-            places = waiting.pop()
-            try:
-                x = self._forward([prepared[place] for place in places])
-            except ItemError as error:
+        size = max(min(self._batch_size, -(-len(prepared) // self._n_passes)), 1)
+        waiting = deque(batches(prepared, self._backbone, size, self._most_length))
+        for places, x in self._passes(prepared, waiting):
+            if isinstance(x, ItemError):
                 if len(places) > 1:  # it may fail for one of them only
-                    waiting += [[place] for place in reversed(places)]
-                    continue
-                broken[places[0]] = error
+                    waiting += [[place] for place in places]
+                else:
+                    broken[places[0]] = x
                 continue
             if vectors is None:
                 vectors = np.zeros((len(prepared), x.shape[1]), np.float32)
@@ -145,6 +156,39 @@ class PooledNetwork:
             return np.zeros((len(prepared), self.dim or 0), np.float32), broken
         self.dim = vectors.shape[1]
         return vectors, broken
+
+    def _passes(self, prepared: list[Any], waiting: deque[list[int]]) -> Iterator[tuple[list[int], Matrix | ItemError]]:
+        """Places and vectors of each batch that waits, or the error that its pass ended with."""
+
+        def forward(places: list[int]) -> Matrix | ItemError:
+            try:
+                return self._forward([prepared[place] for place in places])
+            except ItemError as error:
+                return error
+
+        if self._n_passes == 1 or len(waiting) == 1:
+            while waiting:
+                places = waiting.popleft()
+                yield places, forward(places)
+            return
+        running: deque[tuple[list[int], Future[Matrix | ItemError]]] = deque()
+        try:
+            while waiting or running:
+                while waiting and len(running) <= self._n_passes:
+                    running.append((waiting[0], self._threads().submit(forward, waiting.popleft())))
+                places, future = running.popleft()
+                yield places, future.result()
+        finally:
+            for _, future in running:
+                future.cancel()
+
+    def _threads(self) -> ThreadPoolExecutor:
+        from embedsearch.backbones.threads import passes_apart
+
+        with self._starting:
+            if self._passes_apart is None:
+                self._passes_apart = passes_apart(self._n_passes)
+            return self._passes_apart
 
     def _forward(self, batch: list[Any]) -> Matrix:
         features = self._backbone.extract(batch, self._recipe.layers)
