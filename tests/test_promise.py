@@ -89,9 +89,11 @@ def test_filters_keep_the_promise_and_are_never_short(index, vectors, share, kin
     assert recall >= (1.0 if n <= exact_rows else 0.95 - 0.02)
 
 
-@pytest.mark.parametrize("metric", ["cosine", "l2", "ip"])
-@pytest.mark.parametrize("family", ["graph", "hnsw"])
 @pytest.mark.parametrize("share", [0.5, 0.2])
+@pytest.mark.parametrize(
+    ("family", "metric"),
+    [*((family, metric) for family in ("graph", "hnsw") for metric in ("cosine", "l2", "ip")), ("ivf", "cosine")],
+)
 def test_a_filter_that_leaves_rows_far_from_the_query_costs_no_recall(family, metric, share, tmp_path, monkeypatch):
     """Clusters, of which a condition leaves some: most queries lie in others."""
     monkeypatch.setattr(search, "EXACT_ROWS", 0)

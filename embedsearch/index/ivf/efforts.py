@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 NPROBE, K_FACTOR = 32, 8
 # (nprobe, k_factor) for ten answers: each misses about as many by its lists as by its codes, over text embeddings
 # (MiniLM, 384-d), pictures (VGG16, 512-d) and words (GloVe, 50-d)
@@ -18,6 +21,8 @@ _LAST_K_FACTOR = 128  # with all lists
 ROW_COST = 4
 # lists that are scanned hold this many times the rows that are asked for, for lists are not of one length
 _SPARE = 2
+# at least so many lists are looked at, and such a part of the share of all lists tells a query that lies apart
+_NEAREST, _APART_SHARE = 4, 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,35 @@ def plan_search(k: int, nprobe: int, n_candidates: int, n_lists: int, n: int, n_
     if ROW_COST * n_allowed <= codes + ROW_COST * candidates:
         return None
     return Plan(probed, candidates)
+
+
+def lists_needed(
+    ranked: NDArray[np.int64], n_allowed_in: NDArray[np.int64], k: int, nprobe: int, n: int
+) -> NDArray[np.int64]:
+    """How many of its nearest lists each query has to scan to meet as many allowed rows as nprobe lists hold.
+
+    ranked: int64 n_queries x n_lists, nearest first. n_allowed_in: int64, of each list. Where the allowed rows lie
+    elsewhere than the query, these are more than its share of all rows would tell.
+    """
+    n_lists = ranked.shape[1]
+    rows = max(nprobe * max(k / _LADDER_K, 1.0) ** 0.5 * n / n_lists, _SPARE * k)
+    met = n_allowed_in[ranked].cumsum(axis=1)
+    needed: NDArray[np.int64] = (met < rows).sum(axis=1) + 1
+    return np.minimum(needed, n_lists)
+
+
+def lie_apart(
+    ranked: NDArray[np.int64], n_in: NDArray[np.int64], n_allowed_in: NDArray[np.int64], nprobe: int
+) -> NDArray[np.bool_]:
+    """Whether a query's nearest lists hold much fewer allowed rows than other lists do: what is nearest to it among
+    those lies as far in one list as in another.
+
+    n_in: int64, the rows of each list; see `lists_needed` for the others.
+    """
+    nearest = ranked[:, : max(nprobe, _NEAREST)]
+    share = n_allowed_in.sum() / max(n_in.sum(), 1)
+    apart: NDArray[np.bool_] = n_allowed_in[nearest].sum(axis=1) < _APART_SHARE * share * n_in[nearest].sum(axis=1)
+    return apart
 
 
 def usual_candidates(k: int, k_factor: int) -> int:

@@ -13,7 +13,17 @@ from embedsearch.errors import DamagedIndexError
 from embedsearch.index.allowed import MadeOnce, Selected
 from embedsearch.index.base import MAPPED_SUFFIX, N_OWN, Rows, Scores, SearchParams, VectorIndex
 from embedsearch.index.ivf import lists, vectors_file
-from embedsearch.index.ivf.efforts import K_FACTOR, NPROBE, Plan, efforts, plan_search, usual_candidates
+from embedsearch.index.ivf.efforts import (
+    K_FACTOR,
+    NPROBE,
+    ROW_COST,
+    Plan,
+    efforts,
+    lie_apart,
+    lists_needed,
+    plan_search,
+    usual_candidates,
+)
 from embedsearch.index.ivf.ranking import Ranking
 from embedsearch.index.ivf.scaling import Scaling
 from embedsearch.index.ivf.vectors_file import Spool
@@ -147,18 +157,41 @@ class IVFIndex(VectorIndex):
         at_place = None if allowed is None else self._allowed.of(allowed)
         n = len(self) if at_place is None else at_place.n
         n_own = int(params.get(N_OWN, 0))
-        wanted = max(k - n_own, 1)
+        wanted, nprobe = max(k - n_own, 1), params.get("nprobe", NPROBE)
         n_candidates = usual_candidates(wanted, params.get("k_factor", K_FACTOR)) + n_own
-        chosen = plan_search(wanted, params.get("nprobe", NPROBE), n_candidates, self.nlist, len(self), n)
+        chosen = plan_search(wanted, nprobe, n_candidates, self.nlist, len(self), n)
         xq = self._scaling.apply(xq)
-        if chosen is None:
+        if chosen is None or (at_place is not None and self._row_at is None):
             D, places = self._scan(xq, k, at_place)
+        elif at_place is not None:
+            D, places = self._probe_among(xq, k, wanted, nprobe, chosen, at_place)
         else:
-            D, places = self._probe(xq, k, chosen, at_place)
-            short = np.flatnonzero(places[:, -1] < 0)
-            if len(short):  # what is allowed lies in other lists
-                D[short], places[short] = self._scan(xq[short], k, at_place)
+            D, places = self._probe(xq, k, chosen, None)
+        short = np.flatnonzero(places[:, -1] < 0)
+        if len(short) and chosen is not None:  # what is allowed lies in other lists
+            D[short], places[short] = self._scan(xq[short], k, at_place)
         return self._scaling.scores(D), self._rows_at(places)
+
+    def _probe_among(
+        self, xq: Matrix, k: int, wanted: int, nprobe: int, chosen: Plan, at_place: Selected
+    ) -> tuple[Scores, Rows]:
+        """Queries that lie among what is allowed by as many lists as they need; the others are compared with all of it,
+        for what is nearest to one from afar may lie in any list."""
+        sizes = lists.sizes_of(self._lists)
+        n_allowed_in = np.diff(np.append(0, at_place.mask.cumsum())[np.append(0, sizes.cumsum())])
+        ranked = lists.ranked_lists(self._lists, xq)
+        needed = lists_needed(ranked, n_allowed_in, wanted, nprobe, len(self))
+        steps = np.minimum(2 ** np.ceil(np.log2(needed)), self.nlist).astype(np.int64)  # few calls for many queries
+        is_far = lie_apart(ranked, sizes, n_allowed_in, nprobe)
+        steps[is_far | (steps * len(self) / self.nlist >= ROW_COST * at_place.n)] = 0
+        D, places = np.empty((len(xq), k), np.float32), np.empty((len(xq), k), np.int64)
+        for step in np.unique(steps):
+            those = np.flatnonzero(steps == step)
+            plan = Plan(int(step), chosen.n_candidates)
+            D[those], places[those] = (
+                self._probe(xq[those], k, plan, at_place) if step else self._scan(xq[those], k, at_place)
+            )
+        return D, places
 
     def _at_places(self, allowed: NDArray[np.bool_]) -> Selected:
         return Selected.of(allowed if self._row_at is None else allowed[self._row_at])

@@ -126,6 +126,24 @@ def width_of(index: Any) -> int:
     return int(lists.d // lists.M)
 
 
+def sizes_of(index: Any) -> NDArray[np.int64]:
+    """How many vectors each list holds."""
+    import faiss
+
+    lists: Any = faiss.extract_index_ivf(index).invlists
+    return np.array([lists.list_size(number) for number in range(lists.nlist)], np.int64)
+
+
+def ranked_lists(index: Any, xq: Matrix) -> NDArray[np.int64]:
+    """All lists for each query, nearest first, n x number of lists."""
+    import faiss
+
+    lists: Any = faiss.extract_index_ivf(index)
+    wide = np.pad(xq, ((0, 0), (0, int(lists.d) - xq.shape[1])))
+    found: NDArray[np.int64] = lists.quantizer.search(np.ascontiguousarray(wide), int(lists.nlist))[1]
+    return found
+
+
 def search_parameters(index: Any, nprobe: int, sel: Any = None) -> Any:
     """FAISS's parameters for searching what `train_lists` gave; sel: an IDSelector, or None."""
     import faiss
