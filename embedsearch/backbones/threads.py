@@ -16,9 +16,14 @@ def passes_apart(n_threads: int) -> ThreadPoolExecutor:
     """
     before = torch.get_num_threads()
     begun = threading.Barrier(n_threads + 1)
-    pool = ThreadPoolExecutor(n_threads, "embedsearch-pass", initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(n_threads, "embedsearch-pass", initializer=_compute_alone)
     for _ in range(n_threads):
         pool.submit(begun.wait)
     begun.wait()
     torch.set_num_threads(before)  # torch keeps the last number that was set for threads that begin later
     return pool
+
+
+def _compute_alone() -> None:
+    torch.set_num_threads(1)
+    torch.get_num_threads()  # a thread that has not asked yet takes the number of the process when it does
