@@ -29,3 +29,13 @@ def assert_is_best(rows, scores, xq, xb, metric: str, k: int, allowed=None, tole
     for q, answers in enumerate(rows):
         assert len(set(answers.tolist())) == len(answers), "a row is answered twice"
         np.testing.assert_allclose(truth[q, answers], best[q], atol=tolerance)
+
+
+def recall_of(rows, xq, xb, metric, allowed=None):
+    """recall@k of rows n x k against brute force among the rows that are allowed."""
+    truth = scores_of(xq, xb, metric)
+    truth = truth if metric == "l2" else -truth
+    if allowed is not None:
+        truth[:, ~allowed] = np.inf
+    best = np.argsort(truth, axis=1)[:, : rows.shape[1]]
+    return np.mean([len(set(r) & set(b)) / len(b) for r, b in zip(rows.tolist(), best.tolist(), strict=True)])

@@ -2,8 +2,8 @@
 
 import faiss
 import numpy as np
-import oracle
 import pytest
+from oracle import recall_of
 
 from embedsearch.errors import UsageError
 from embedsearch.index.factory import FactoryIndex
@@ -43,15 +43,6 @@ def make(factory, metric, xb):
     for start in range(0, len(xb), 600):
         index.add(xb[start : start + 600])
     return index
-
-
-def recall_of(rows, xq, xb, metric, allowed=None):
-    truth = oracle.scores_of(xq, xb, metric)
-    truth = truth if metric is Metric.L2 else -truth
-    if allowed is not None:
-        truth[:, ~allowed] = np.inf
-    best = np.argsort(truth, axis=1)[:, : rows.shape[1]]
-    return np.mean([len(set(r) & set(b)) / len(b) for r, b in zip(rows.tolist(), best.tolist(), strict=True)])
 
 
 @pytest.mark.parametrize("metric", [Metric.COSINE, Metric.L2])

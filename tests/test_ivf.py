@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import oracle
 import pytest
+from oracle import recall_of
 
 from embedsearch.errors import DamagedIndexError, UsageError
 from embedsearch.index.ivf import lists, vectors_file
@@ -39,15 +40,6 @@ def make(metric, xb, **build):
 
 def prepared(metric, x):
     return l2_normalize(x) if metric is Metric.COSINE else x
-
-
-def recall_of(rows, xq, xb, metric, allowed=None):
-    truth = oracle.scores_of(xq, xb, metric)
-    truth = truth if metric is Metric.L2 else -truth
-    if allowed is not None:
-        truth[:, ~allowed] = np.inf
-    best = np.argsort(truth, axis=1)[:, : rows.shape[1]]
-    return np.mean([len(set(r) & set(b)) / len(b) for r, b in zip(rows.tolist(), best.tolist(), strict=True)])
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
 T = TypeVar("T")
+# under a filter a search of a graph is made wide enough for so many times the allowed rows that an unfiltered one looks
+# at; a query that meets a smaller share of those than the second lies apart from what is allowed
+SPARE, LEAST_SHARE = 1.25, 0.8
 
 
 class MadeOnce(Generic[T]):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsearch.index.allowed import Selected
+from embedsearch.index.allowed import LEAST_SHARE, SPARE, Selected
 from embedsearch.index.base import SearchParams
 from embedsearch.index.faiss_index import FaissIndex
 from embedsearch.index.flat import search_allowed
@@ -22,8 +22,6 @@ EF_SEARCH = 128
 EFFORTS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 # where at most this share of the rows is allowed, they are scanned instead of walked to
 SCAN_SHARE = 0.1
-# of a filter's wider search: so many times what an unfiltered one looks at, of which so many have to be allowed
-_SPARE, _LEAST_SHARE = 1.25, 0.8
 
 
 class HNSWIndex(FaissIndex):
@@ -71,12 +69,12 @@ class HNSWIndex(FaissIndex):
             return search_allowed(faiss_storage(self._faiss), xq, k, chosen)
         # as many more are looked at as there are fewer allowed; a query that lies elsewhere than those meets too few of
         # them, and is compared with all
-        wider = min(int(_SPARE * ef_search / chosen.share), len(self))
+        wider = min(int(SPARE * ef_search / chosen.share), len(self))
         D, I = self._faiss.search(xq, wider, params=_parameters(wider))  # noqa: E741
         fits = chosen.mask[np.maximum(I, 0)] & (I >= 0)
         first = np.argsort(~fits, axis=1, kind="stable")[:, :k]
         D, I = np.take_along_axis(D, first, axis=1), np.take_along_axis(I, first, axis=1)  # noqa: E741
-        I[fits.sum(axis=1) < min(_LEAST_SHARE * ef_search, chosen.n)] = -1
+        I[fits.sum(axis=1) < min(LEAST_SHARE * ef_search, chosen.n)] = -1
         return self._completed(xq, k, D, I, chosen)
 
     def _completed(

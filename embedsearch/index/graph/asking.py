@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from embedsearch.index.allowed import LEAST_SHARE, SPARE
 from embedsearch.index.base import Rows, Scores
 from embedsearch.index.graph import plain
 from embedsearch.index.graph.arrays import Queries
@@ -22,9 +23,6 @@ from embedsearch.vectors import Matrix
 _MOST_IN_BEAM = 4096
 # a node met on a scan costs so much less than one met on a walk, which has to be fetched and looked up
 _SCAN_GAIN = 3
-# under a filter the beam is made for so many times the allowed nodes that an unfiltered one holds, of which so many
-# have to be there
-_SPARE, _LEAST_SHARE = 1.25, 0.8
 # what a scan finds may lie far from the query, where heads tell less than they do beside it: so many times the beam is
 # ranked; inner products have queries far from all rows
 _SCAN_RANKED = {Metric.COSINE: 8, Metric.L2: 8, Metric.IP: 64}
@@ -73,14 +71,14 @@ def search(nodes: Nodes, xq: Matrix, k: int, ef_search: int, among: Among | None
         n_ranked = _SCAN_RANKED[nodes.codec.metric] * max(ef_search, k)
         # among few allowed nodes the beam has to be as much larger for as many of them to be met; where they lie
         # elsewhere than the query it finds fewer, and all that are allowed are compared
-        wider = int(_SPARE * ef_search * len(nodes) / max(among.n, 1))
+        wider = int(SPARE * ef_search * len(nodes) / max(among.n, 1))
         n_scanned_instead = wider * nodes.links.shape[1] // 2 * _SCAN_GAIN
         if k > _MOST_IN_BEAM // 2:
             asked.score_all(among.nodes)
         elif among.n <= n_scanned_instead or wider > _MOST_IN_BEAM:
             asked.scan(among.nodes, n_ranked)
         else:
-            asked.walk(wider, max(ef_search, 2 * k), among.is_allowed, least=int(_LEAST_SHARE * ef_search))
+            asked.walk(wider, max(ef_search, 2 * k), among.is_allowed, least=int(LEAST_SHARE * ef_search))
             elsewhere = np.flatnonzero(asked.found[:, -1] < 0)
             if len(elsewhere):
                 asked.scan(among.nodes, n_ranked, elsewhere)

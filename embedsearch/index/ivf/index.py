@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -29,6 +30,15 @@ from embedsearch.index.ivf.scaling import Scaling
 from embedsearch.index.ivf.vectors_file import Spool
 from embedsearch.types import Metric
 from embedsearch.vectors import Matrix, faiss_metric
+
+
+@dataclass(frozen=True, slots=True)
+class _AtPlaces:
+    """What may be answers, by place. n_in, n_allowed_in: int64, how many places each list has, and of those chosen."""
+
+    chosen: Selected
+    n_in: NDArray[np.int64]
+    n_allowed_in: NDArray[np.int64]
 
 
 class IVFIndex(VectorIndex):
@@ -155,7 +165,7 @@ class IVFIndex(VectorIndex):
         if k == 0 or len(xq) == 0:
             return np.empty((len(xq), k), np.float32), np.empty((len(xq), k), np.int64)
         at_place = None if allowed is None else self._allowed.of(allowed)
-        n = len(self) if at_place is None else at_place.n
+        n = len(self) if at_place is None else at_place.chosen.n
         n_own = int(params.get(N_OWN, 0))
         wanted, nprobe = max(k - n_own, 1), params.get("nprobe", NPROBE)
         n_candidates = usual_candidates(wanted, params.get("k_factor", K_FACTOR)) + n_own
@@ -173,17 +183,15 @@ class IVFIndex(VectorIndex):
         return self._scaling.scores(D), self._rows_at(places)
 
     def _probe_among(
-        self, xq: Matrix, k: int, wanted: int, nprobe: int, chosen: Plan, at_place: Selected
+        self, xq: Matrix, k: int, wanted: int, nprobe: int, chosen: Plan, at_place: _AtPlaces
     ) -> tuple[Scores, Rows]:
         """Queries that lie among what is allowed by as many lists as they need; the others are compared with all of it,
         for what is nearest to one from afar may lie in any list."""
-        sizes = lists.sizes_of(self._lists)
-        n_allowed_in = np.diff(np.append(0, at_place.mask.cumsum())[np.append(0, sizes.cumsum())])
         ranked = lists.ranked_lists(self._lists, xq)
-        needed = lists_needed(ranked, n_allowed_in, wanted, nprobe, len(self))
+        needed = lists_needed(ranked, at_place.n_allowed_in, wanted, nprobe, len(self))
         steps = np.minimum(2 ** np.ceil(np.log2(needed)), self.nlist).astype(np.int64)  # few calls for many queries
-        is_far = lie_apart(ranked, sizes, n_allowed_in, nprobe)
-        steps[is_far | (steps * len(self) / self.nlist >= ROW_COST * at_place.n)] = 0
+        is_far = lie_apart(ranked, at_place.n_in, at_place.n_allowed_in, nprobe)
+        steps[is_far | (steps * len(self) / self.nlist >= ROW_COST * at_place.chosen.n)] = 0
         D, places = np.empty((len(xq), k), np.float32), np.empty((len(xq), k), np.int64)
         for step in np.unique(steps):
             those = np.flatnonzero(steps == step)
@@ -193,22 +201,26 @@ class IVFIndex(VectorIndex):
             )
         return D, places
 
-    def _at_places(self, allowed: NDArray[np.bool_]) -> Selected:
-        return Selected.of(allowed if self._row_at is None else allowed[self._row_at])
+    def _at_places(self, allowed: NDArray[np.bool_]) -> _AtPlaces:
+        n_in = lists.sizes_of(self._lists)
+        at_place = allowed if self._row_at is None else allowed[self._row_at]
+        # places lie in the order of the lists once the index is saved; before, nobody asks
+        n_allowed_in = np.diff(np.append(0, at_place.cumsum())[np.append(0, n_in.cumsum())])
+        return _AtPlaces(Selected.of(at_place), n_in, n_allowed_in)
 
-    def _probe(self, xq: Matrix, k: int, chosen: Plan, at_place: Selected | None) -> tuple[Scores, Rows]:
+    def _probe(self, xq: Matrix, k: int, chosen: Plan, at_place: _AtPlaces | None) -> tuple[Scores, Rows]:
         import faiss
 
         ranked = faiss.IndexRefine(self._lists, self._ranked().index)
         params: Any = faiss.IndexRefineSearchParameters()
-        sel = None if at_place is None else at_place.selector
+        sel = None if at_place is None else at_place.chosen.selector
         base = lists.search_parameters(self._lists, chosen.nprobe, sel)  # held until the search is over
         params.base_index_params, params.k_factor = base, max(chosen.n_candidates / k, 1.0)
         D, places = ranked.search(xq, k, params=params)
         return D, places
 
-    def _scan(self, xq: Matrix, k: int, at_place: Selected | None) -> tuple[Scores, Rows]:
-        return self._ranked().scan(xq, k, None if at_place is None else np.flatnonzero(at_place.mask))
+    def _scan(self, xq: Matrix, k: int, at_place: _AtPlaces | None) -> tuple[Scores, Rows]:
+        return self._ranked().scan(xq, k, None if at_place is None else np.flatnonzero(at_place.chosen.mask))
 
     def _rows_at(self, places: Rows) -> Rows:
         if self._row_at is None:
