@@ -14,6 +14,8 @@ from embedsearch.index import parts
 from embedsearch.index.allowed import Selected
 from embedsearch.index.base import N_OWN, Rows, Scores, SearchParams
 from embedsearch.index.faiss_index import FaissIndex
+from embedsearch.index.walking import walk_among
+from embedsearch.index.widening import probe_until_settled
 from embedsearch.types import Metric
 from embedsearch.vectors import Matrix, faiss_metric
 
@@ -24,8 +26,8 @@ _NPROBES = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 
 _EF_SEARCHES = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 _K_FACTORS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512)
 _USUAL = {"nprobe": 32, "ef_search": 128, "k_factor": 8}
-# where at most this share of the rows is allowed, a graph's rows are scanned instead of walked to
-_SCAN_SHARE = 0.1
+# where FAISS cannot leave rows out, scores of all rows are held for some queries at a time: so many
+_SCORES_AT_ONCE = 2**22
 
 
 class FactoryIndex(FaissIndex):
@@ -72,48 +74,70 @@ class FactoryIndex(FaissIndex):
         self, xq: Matrix, k: int, params: SearchParams, allowed: NDArray[np.bool_] | None = None
     ) -> tuple[Scores, Rows]:
         knobs = parts.knobs(self._faiss)
-        chosen = None if allowed is None else self._allowed.of(allowed)
-        share = 1.0 if chosen is None else chosen.share
         search: dict[str, float] = {name: params.get(name, _USUAL[name]) for name in knobs}
         n_own = int(params.get(N_OWN, 0))
         wanted = max(k - n_own, 1)
         if "nprobe" in knobs:
             # more answers lie in more lists: the neighbourhood that holds them grows
-            search["nprobe"] = math.ceil(search["nprobe"] * max(wanted / 10, 1.0) ** 0.5 / share)
+            search["nprobe"] = math.ceil(search["nprobe"] * max(wanted / 10, 1.0) ** 0.5)
         if "ef_search" in knobs:
-            search["ef_search"] = math.ceil(max(search["ef_search"], k) / share)
-        if "k_factor" in knobs:  # FAISS asks for no more candidates than there are
-            n_candidates = min(search["k_factor"] * wanted + n_own, len(self) * share)
-            search["k_factor"] = max(n_candidates / k, 1.0)
-        if chosen is not None and not parts.can_select(self._faiss):
-            return self._overfetched(xq, k, search, chosen)
-        sel = None if chosen is None else chosen.selector
-        if "ef_search" in knobs and share <= _SCAN_SHARE:
-            # a walk would mostly meet rows that are not allowed, and come back short
-            return parts.scan(self._faiss, xq, k, sel)
-        D, I = self._faiss.search(xq, k, params=parts.parameters(self._faiss, search, sel))  # noqa: E741
+            search["ef_search"] = max(search["ef_search"], k)
+        if "k_factor" in knobs:
+            search["k_factor"] = max((search["k_factor"] * wanted + n_own) / k, 1.0)
+        if allowed is not None:
+            return self._search_among(xq, k, search, self._allowed.of(allowed))
+        D, I = self._search(xq, k, search)  # noqa: E741
         short = np.flatnonzero(I[:, -1] < 0)
         if len(short):
-            D[short], I[short] = parts.scan(self._faiss, xq[short], k, sel)
+            D[short], I[short] = parts.scan(self._faiss, xq[short], k, None)
         return D, I
 
-    def _overfetched(self, xq: Matrix, k: int, search: Mapping[str, float], allowed: Selected) -> tuple[Scores, Rows]:
-        """More answers than k, until k of them are allowed."""
+    def _search(self, xq: Matrix, k: int, search: Mapping[str, float], sel: Any = None) -> tuple[Scores, Rows]:
+        most = len(self) / k  # FAISS asks for no more candidates than there are
+        fits = {name: min(value, most) if name == "k_factor" else value for name, value in search.items()}
+        D, I = self._faiss.search(xq, k, params=parts.parameters(self._faiss, fits, sel))  # noqa: E741
+        return D, I
+
+    def _search_among(self, xq: Matrix, k: int, search: Mapping[str, float], chosen: Selected) -> tuple[Scores, Rows]:
+        def scan(those: Rows) -> tuple[Scores, Rows]:
+            return self._scan(xq[those], k, chosen)
+
+        if "ef_search" in search:
+            n_candidates = math.ceil(max(search["ef_search"], k * search.get("k_factor", 1.0)))
+            return walk_among(
+                lambda wider: self._search(xq, wider, {**search, "ef_search": wider, "k_factor": 1.0}),
+                scan,
+                len(xq),
+                k,
+                n_candidates,
+                chosen,
+            )
+        if "nprobe" in search and parts.can_select(self._faiss):
+            most = parts.knobs(self._faiss)["nprobe"]
+            first = np.full(len(xq), min(math.ceil(search["nprobe"] / chosen.share), most))
+
+            def probe(those: Rows, n_lists: int, times: int) -> tuple[Scores, Rows]:
+                wide = {**search, "nprobe": n_lists, "k_factor": times * search.get("k_factor", 1.0)}
+                return self._search(xq[those], k, wide, chosen.selector)
+
+            return probe_until_settled(probe, scan, first, most, k)
+        return scan(np.arange(len(xq)))
+
+    def _scan(self, xq: Matrix, k: int, chosen: Selected) -> tuple[Scores, Rows]:
+        """The k best of what is allowed, by the scores of the index."""
+        if parts.can_select(self._faiss):
+            return parts.scan(self._faiss, xq, k, chosen.selector)
         n = len(self)
-        wanted = min(math.ceil(2 * k / allowed.share), n)
-        while True:
-            wide = {**search, "ef_search": max(search.get("ef_search", 0), wanted)}
-            if "k_factor" in search:
-                wide["k_factor"] = max(min(search["k_factor"], n / wanted), 1.0)
-            if wanted < n:
-                D, I = self._faiss.search(xq, wanted, params=parts.parameters(self._faiss, wide, None))  # noqa: E741
-            else:
-                D, I = parts.scan(self._faiss, xq, n, None)  # noqa: E741
-            fits = allowed.mask[np.maximum(I, 0)] & (I >= 0)
-            if wanted == n or fits.sum(axis=1).min() >= k:
-                first = np.argsort(~fits, axis=1, kind="stable")[:, :k]
-                return np.take_along_axis(D, first, axis=1), np.take_along_axis(I, first, axis=1)
-            wanted = min(4 * wanted, n)
+        D, I = np.empty((len(xq), k), np.float32), np.empty((len(xq), k), np.int64)  # noqa: E741
+        at_once = max(_SCORES_AT_ONCE // max(n, 1), 1)
+        for start in range(0, len(xq), at_once):
+            part = slice(start, start + at_once)
+            scores, rows = parts.scan(self._faiss, xq[part], n, None)
+            fits = chosen.mask[np.maximum(rows, 0)] & (rows >= 0)
+            first = np.argsort(~fits, axis=1, kind="stable")[:, :k]
+            D[part], I[part] = np.take_along_axis(scores, first, axis=1), np.take_along_axis(rows, first, axis=1)
+            I[part][np.take_along_axis(~fits, first, axis=1)] = -1
+        return D, I
 
     def efforts(self, k: int) -> list[dict[str, int]]:
         knobs = parts.knobs(self._faiss)

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsearch.index.allowed import LEAST_SHARE, SPARE, Selected
 from embedsearch.index.base import SearchParams
 from embedsearch.index.faiss_index import FaissIndex
 from embedsearch.index.flat import search_allowed
+from embedsearch.index.walking import walk_among
 from embedsearch.types import Metric
 from embedsearch.vectors import Matrix, faiss_metric
 
@@ -20,8 +20,6 @@ M = 16
 EF_CONSTRUCTION = 200
 EF_SEARCH = 128
 EFFORTS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-# where at most this share of the rows is allowed, they are scanned instead of walked to
-SCAN_SHARE = 0.1
 
 
 class HNSWIndex(FaissIndex):
@@ -62,35 +60,19 @@ class HNSWIndex(FaissIndex):
         ef_search = max(params.get("ef_search", EF_SEARCH), k)
         if allowed is None:
             D, I = self._faiss.search(xq, k, params=_parameters(ef_search))  # noqa: E741
-            return self._completed(xq, k, D, I, None)
+            short = np.flatnonzero(I[:, -1] < 0)  # the walk met fewer
+            if len(short):
+                D[short], I[short] = faiss_storage(self._faiss).search(xq[short], k)
+            return D, I
         chosen = self._allowed.of(allowed)
-        if chosen.share <= SCAN_SHARE:
-            # a walk would mostly meet rows that are not allowed, and come back short
-            return search_allowed(faiss_storage(self._faiss), xq, k, chosen)
-        # as many more are looked at as there are fewer allowed; a query that lies elsewhere than those meets too few of
-        # them, and is compared with all
-        wider = min(int(SPARE * ef_search / chosen.share), len(self))
-        D, I = self._faiss.search(xq, wider, params=_parameters(wider))  # noqa: E741
-        fits = chosen.mask[np.maximum(I, 0)] & (I >= 0)
-        first = np.argsort(~fits, axis=1, kind="stable")[:, :k]
-        D, I = np.take_along_axis(D, first, axis=1), np.take_along_axis(I, first, axis=1)  # noqa: E741
-        I[fits.sum(axis=1) < min(LEAST_SHARE * ef_search, chosen.n)] = -1
-        return self._completed(xq, k, D, I, chosen)
-
-    def _completed(
-        self,
-        xq: Matrix,
-        k: int,
-        D: NDArray[np.float32],
-        I: NDArray[np.int64],  # noqa: E741
-        allowed: Selected | None,
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Queries that came back short, because what is allowed lay off their walk, are answered by a scan."""
-        short = np.flatnonzero(I[:, -1] < 0)
-        if len(short):
-            everywhere = Selected.of(np.ones(len(self), np.bool_)) if allowed is None else allowed
-            D[short], I[short] = search_allowed(faiss_storage(self._faiss), xq[short], k, everywhere)
-        return D, I
+        return walk_among(
+            lambda wider: self._faiss.search(xq, wider, params=_parameters(wider)),
+            lambda those: search_allowed(faiss_storage(self._faiss), xq[those], k, chosen),
+            len(xq),
+            k,
+            ef_search,
+            chosen,
+        )
 
     def efforts(self, k: int) -> list[dict[str, int]]:
         return [{"ef_search": max(ef, k)} for ef in EFFORTS]

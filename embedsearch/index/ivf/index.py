@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from embedsearch.index.ivf.efforts import (
 from embedsearch.index.ivf.ranking import Ranking
 from embedsearch.index.ivf.scaling import Scaling
 from embedsearch.index.ivf.vectors_file import Spool
+from embedsearch.index.widening import probe_until_settled
 from embedsearch.types import Metric
 from embedsearch.vectors import Matrix, faiss_metric
 
@@ -185,21 +187,18 @@ class IVFIndex(VectorIndex):
     def _probe_among(
         self, xq: Matrix, k: int, wanted: int, nprobe: int, chosen: Plan, at_place: _AtPlaces
     ) -> tuple[Scores, Rows]:
-        """Queries that lie among what is allowed by as many lists as they need; the others are compared with all of it,
-        for what is nearest to one from afar may lie in any list."""
+        """As many lists as hold enough of what is allowed, and more until they give nothing better; queries that lie
+        apart from it are compared with all of it, for what is nearest to one from afar may lie in any list."""
         ranked = lists.ranked_lists(self._lists, xq)
         needed = lists_needed(ranked, at_place.n_allowed_in, wanted, nprobe, len(self))
-        steps = np.minimum(2 ** np.ceil(np.log2(needed)), self.nlist).astype(np.int64)  # few calls for many queries
-        is_far = lie_apart(ranked, at_place.n_in, at_place.n_allowed_in, nprobe)
-        steps[is_far | (steps * len(self) / self.nlist >= ROW_COST * at_place.chosen.n)] = 0
-        D, places = np.empty((len(xq), k), np.float32), np.empty((len(xq), k), np.int64)
-        for step in np.unique(steps):
-            those = np.flatnonzero(steps == step)
-            plan = Plan(int(step), chosen.n_candidates)
-            D[those], places[those] = (
-                self._probe(xq[those], k, plan, at_place) if step else self._scan(xq[those], k, at_place)
-            )
-        return D, places
+        steps = 2 ** np.ceil(np.log2(needed)).astype(np.int64)  # few calls for many queries
+        most = min(math.ceil(ROW_COST * at_place.chosen.n * self.nlist / len(self)), self.nlist)
+        steps[lie_apart(ranked, at_place.n_in, at_place.n_allowed_in, nprobe)] = most
+
+        def probe(those: Rows, n_lists: int, times: int) -> tuple[Scores, Rows]:
+            return self._probe(xq[those], k, Plan(n_lists, times * chosen.n_candidates), at_place)
+
+        return probe_until_settled(probe, lambda those: self._scan(xq[those], k, at_place), steps, most, k)
 
     def _at_places(self, allowed: NDArray[np.bool_]) -> _AtPlaces:
         n_in = lists.sizes_of(self._lists)
