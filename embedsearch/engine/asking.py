@@ -9,14 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embedsearch.errors import UsageError
-from embedsearch.pipeline.group import best_of_each_text
+from embedsearch.pipeline.group import best_of_each_text, one_of_each_text
+from embedsearch.pipeline.range_search import range_search
 from embedsearch.pipeline.search import Searcher
 from embedsearch.postprocess import Postprocess, Projection
 from embedsearch.types import Hits, Metric, Modality
 from embedsearch.vectors import Matrix, as_matrix
-
-_FIRST_OF_ALL = 64  # answers looked at first where all are wanted, and then so many times more
-_MORE = 8
 
 
 def as_queries(searcher: Searcher, x: ArrayLike) -> Matrix:
@@ -71,12 +69,7 @@ class Wanted:
 def answers(searcher: Searcher, x: Matrix, wanted: Wanted, own: NDArray[np.int64] | None = None) -> list[Hits]:
     """One answer for each of the queries x. own: a row for each that is left out, in a group with its whole text."""
     limit = wanted.limit(searcher.manifest.recipe.metric)
-    k = _FIRST_OF_ALL if wanted.k is None else wanted.k
-    while True:
-        found = _best(searcher, x, k, wanted, own)
-        if wanted.k is not None or _nothing_is_left(searcher, found, k, limit):
-            break
-        k *= _MORE
+    found = _all(searcher, x, limit, wanted, own) if wanted.k is None else _best(searcher, x, wanted.k, wanted, own)
     what = "texts" if wanted.group else "items"
     return [searcher.hits(rows, scores, wanted.k, wanted.where, limit, what) for rows, scores in found]
 
@@ -95,12 +88,16 @@ def _best(
     return [(found[kept], score[kept]) for kept, found, score in zip(others, rows, scores, strict=True)]
 
 
-def _nothing_is_left(
-    searcher: Searcher, found: list[tuple[NDArray[np.int64], NDArray[np.float32]]], k: int, limit: float | None
-) -> bool:
-    """Whether each answer holds all there is, or reaches down to scores that are not wanted."""
-    sign = 1 if searcher.manifest.recipe.metric.higher_is_better else -1
-    return all(
-        len(rows) < k or k >= len(searcher.store) or (limit is not None and sign * float(scores[-1]) < sign * limit)
-        for rows, scores in found
-    )
+def _all(
+    searcher: Searcher, x: Matrix, limit: float | None, wanted: Wanted, own: NDArray[np.int64] | None
+) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """All that are near enough; where none is, the best one, whose score the note tells."""
+    found = range_search(searcher, x, limit, wanted.where)
+    if wanted.group:
+        found = one_of_each_text(searcher, found, own)
+    elif own is not None:
+        found = [(rows[rows != mine], scores[rows != mine]) for mine, (rows, scores) in zip(own, found, strict=True)]
+    for query in [query for query, (rows, _) in enumerate(found) if len(rows) == 0]:
+        mine = None if own is None else own[[query]]
+        found[query] = _best(searcher, x[[query]], 1, wanted, mine)[0]
+    return found

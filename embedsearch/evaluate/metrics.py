@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,15 @@ def recall_with_ties(
     truth: NDArray[np.int64],
     truth_scores: NDArray[np.float32],
     higher_is_better: bool,
+    score_of: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]] | None = None,
 ) -> NDArray[np.float64]:
     """k-recall@k of each query: the share of the k found rows that score as well as the true k-th.
 
     found: int64 n x k, -1 where nothing was found. truth, truth_scores: the best m >= k rows and their exact scores,
     both n x m, best first; rows beyond them count as wrong. Rows that tie with the k-th stand for one another, as in
-    ann-benchmarks (Aumüller, Bernhardsson & Faithfull, 2020).
+    ann-benchmarks (Aumüller, Bernhardsson & Faithfull, 2020). score_of: exact scores of rows (int64 p) for queries
+    (int64 p, counted here), asked where more rows tie with the k-th than the m best hold; without it those count as
+    wrong.
     """
     n, k = found.shape
     if truth.shape != truth_scores.shape or truth.shape[0] != n or truth.shape[1] < k:
@@ -41,9 +44,14 @@ def recall_with_ties(
     cost = (-truth_scores if higher_is_better else truth_scores).astype(np.float64)
     limit = cost[:, k - 1 : k]
     # sums of the same in another order differ so much
-    good = cost <= limit + 1e-5 * np.abs(cost[:, :k]).max(axis=1, keepdims=True)
-    right = (found[:, :, None] == truth[:, None, :]) & good[:, None, :] & (found >= 0)[:, :, None]
-    return np.asarray(right.any(axis=2).mean(axis=1), np.float64)
+    limit += 1e-5 * np.abs(cost[:, :k]).max(axis=1, keepdims=True)
+    right = (found[:, :, None] == truth[:, None, :]) & (cost <= limit)[:, None, :] & (found >= 0)[:, :, None]
+    is_right = right.any(axis=2)
+    if score_of is not None:
+        query, place = np.nonzero(~is_right & (found >= 0) & (cost[:, -1:] <= limit))
+        scores = score_of(query, found[query, place]).astype(np.float64)
+        is_right[query, place] = (-scores if higher_is_better else scores) <= limit[query, 0]
+    return np.asarray(is_right.mean(axis=1), np.float64)
 
 
 def mean_with_interval(values: NDArray[np.float64]) -> tuple[float, float, float]:

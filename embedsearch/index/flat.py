@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -42,6 +43,14 @@ class FlatIndex(FaissIndex):
         else:
             D, I = search_allowed(self._faiss, xq, k, self._allowed.of(allowed))  # noqa: E741
         return D, I
+
+    def range_search(self, xq: Matrix, limit: float | None) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        """Scores and rows of all that score `limit` or better (None: of all), for each query, in no order."""
+        worst = np.float32(-np.inf if self.metric.higher_is_better else np.inf)
+        # FAISS leaves out what is as far as the radius
+        radius = worst if limit is None else np.nextafter(np.float32(limit), worst)
+        ends, D, I = self._faiss.range_search(xq, float(radius))  # noqa: E741
+        return [(D[first:last], I[first:last]) for first, last in itertools.pairwise(ends.tolist())]
 
 
 def search_allowed(

@@ -28,16 +28,32 @@ def best_of_each_text(
         rows, scores = searcher.search(x[waiting], n_chunks, where, recall)
         for query, found, score in zip(waiting, rows, scores, strict=True):
             there = found >= 0
-            found, score = found[there], score[there]
-            if own is not None:
-                others = texts[found] != texts[own[query]]
-                found, score = found[others], score[others]
-            _, first = np.unique(texts[found], return_index=True)
-            first = np.sort(first)[:k]
-            if len(first) == k or rows.shape[1] < n_chunks:
-                answers[query] = found[first], score[first]
+            mine = None if own is None else own[query]
+            found, score = _one_of_each(texts, found[there], score[there], mine)
+            if len(found) >= k or rows.shape[1] < n_chunks:
+                answers[query] = found[:k], score[:k]
         n_chunks *= _MORE
     return [answer for answer in answers if answer is not None]
+
+
+def one_of_each_text(
+    searcher: Searcher, found: list[tuple[Rows, Scores]], own: Rows | None = None
+) -> list[tuple[Rows, Scores]]:
+    """Of answers, best first, the best chunk of each text. own: see `best_of_each_text`."""
+    texts = _text_of_each_row(searcher)
+    return [
+        _one_of_each(texts, rows, scores, None if own is None else own[query])
+        for query, (rows, scores) in enumerate(found)
+    ]
+
+
+def _one_of_each(texts: NDArray[np.int64], rows: Rows, scores: Scores, own: np.int64 | None) -> tuple[Rows, Scores]:
+    if own is not None:
+        others = texts[rows] != texts[own]
+        rows, scores = rows[others], scores[others]
+    _, first = np.unique(texts[rows], return_index=True)
+    first = np.sort(first)
+    return rows[first], scores[first]
 
 
 def _text_of_each_row(searcher: Searcher) -> NDArray[np.int64]:

@@ -95,13 +95,11 @@ class Searcher:
         """
         if k < 1:
             raise UsageError(f"k is {k}; it must be at least 1")
-        require_finite(x)
-        allowed = None if where is None else self._allowed(where)
+        x = self.as_asked(x)
+        allowed = None if where is None else self.allowed(where)
         k = min(k, len(self.index) if allowed is None else int(allowed.sum()))
         if k == 0 or len(x) == 0:
             return np.empty((len(x), k), np.int64), np.empty((len(x), k), np.float32)
-        if self.manifest.recipe.metric is Metric.COSINE:
-            x = l2_normalize(x)
         params = self._effort(recall)
         if allowed is not None and not self.main.exact and int(allowed.sum()) <= EXACT_ROWS:
             scores, rows = self._exactly(x, k, allowed)
@@ -136,7 +134,13 @@ class Searcher:
         scores, found = flat.search(x, k, {})
         return scores, among[found]
 
-    def _allowed(self, where: str) -> NDArray[np.bool_]:
+    def as_asked(self, x: Matrix) -> Matrix:
+        """Queries as the index compares them. Raises UsageError for NaN or infinity."""
+        require_finite(x)
+        return l2_normalize(x) if self.manifest.recipe.metric is Metric.COSINE else x
+
+    def allowed(self, where: str) -> NDArray[np.bool_]:
+        """Whether a condition holds, for each row. Raises UsageError for one that is not understood."""
         allowed = np.zeros(len(self.store), np.bool_)
         allowed[self.store.rows_where(where)] = True
         return allowed

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedsearch.evaluate import recall_with_ties
 from embedsearch.index.flat import FlatIndex
 from embedsearch.store import ItemStore
 from embedsearch.types import Metric, Progress
@@ -26,16 +28,31 @@ def query_rows(n: int) -> Rows:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """own: int64 n, the row each query is. xq: float32 n x D. rows, scores: its best m others, exact, n x m."""
+    """own: int64 n, the row each query is. xq: float32 n x D. rows, scores: its best m others, exact, n x m.
+    vectors_at: the stored vectors of rows."""
 
     own: Rows
     xq: Matrix
     rows: Rows
     scores: NDArray[np.float32]
+    metric: Metric
+    vectors_at: Callable[[Rows], Matrix]
 
     def part(self, first: int, last: int) -> Truth:
         cut = slice(first, last)
-        return Truth(self.own[cut], self.xq[cut], self.rows[cut], self.scores[cut])
+        return replace(self, own=self.own[cut], xq=self.xq[cut], rows=self.rows[cut], scores=self.scores[cut])
+
+    def recall_of(self, found: Rows) -> NDArray[np.float64]:
+        """recall@k of each query. found: int64 n x k, -1 where nothing was found."""
+        return recall_with_ties(found, self.rows, self.scores, self.metric.higher_is_better, self._score_of)
+
+    def _score_of(self, query: Rows, row: Rows) -> NDArray[np.float32]:
+        rows, place = np.unique(row, return_inverse=True)
+        if len(rows) == 0:
+            return np.empty(0, np.float32)
+        x, xq = self.vectors_at(rows)[place], self.xq[query]
+        scores: NDArray[np.float32] = ((x - xq) ** 2 if self.metric is Metric.L2 else x * xq).sum(axis=1)
+        return scores
 
     def __len__(self) -> int:
         return len(self.own)
@@ -72,4 +89,4 @@ def exact_truth(store: ItemStore, own: Rows, depth: int, metric: Metric, progres
         scores, rows = np.concatenate([scores, found_scores], axis=1), np.concatenate([rows, found], axis=1)
         best = np.argsort(-scores if metric.higher_is_better else scores, axis=1, kind="stable")[:, :depth]
         scores, rows = np.take_along_axis(scores, best, axis=1), np.take_along_axis(rows, best, axis=1)
-    return Truth(own, xq, rows, scores)
+    return Truth(own, xq, rows, scores, metric, store.vectors_at)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from embedsearch.errors import PromiseError
-from embedsearch.evaluate import mean_with_interval, recall_with_ties
+from embedsearch.evaluate import mean_with_interval
 from embedsearch.index import IndexRequest, VectorIndex
 from embedsearch.index.choose import USUAL_RECALL
 from embedsearch.pipeline.truth import Truth
@@ -119,8 +119,7 @@ def _measure(index: VectorIndex, truth: Truth, search: Mapping[str, int]) -> Poi
     began = time.perf_counter()
     _, rows = index.search_others(truth.xq, truth.own, min(K, truth.rows.shape[1]), search)
     seconds = max(time.perf_counter() - began, 1e-9)
-    recalls = recall_with_ties(rows, truth.rows, truth.scores, index.metric.higher_is_better)
-    mean, low, high = (round(value, 5) for value in mean_with_interval(recalls))
+    mean, low, high = (round(value, 5) for value in mean_with_interval(truth.recall_of(rows)))
     return Point(dict(search), mean, low, high, round(len(truth) / seconds, 1))
 
 
