@@ -13,7 +13,7 @@ Links = NDArray[np.int32]
 class Graph(NamedTuple):
     """The nodes. heads: uint8, `width` a node. residuals: int8 or int16, `dim` a node. scales, norms: float32, one a
     node (see codes.py for these). step: float32. euclidean: scores are squared distances, else inner products.
-    links: int32, `degree` a node, -1 behind its last."""
+    links: int32, `degree` a node, -1 behind its last. long: int32, the last nodes, which are ranked for every query."""
 
     heads: NDArray[np.uint8]
     width: int
@@ -25,6 +25,7 @@ class Graph(NamedTuple):
     euclidean: bool
     links: Links
     degree: int
+    long: Links
 
 
 class Space(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +17,9 @@ from embedsearch.index.graph.regions import Regions
 from embedsearch.types import Metric
 from embedsearch.vectors import Matrix
 
+# Of inner products the longest rows are the answers to most queries, and lie so far from all others that their heads
+# end at the range of a byte, and walks lose them: so many are ranked for every query.
+N_LONG = 128
 _FORMAT = 1
 _ALIGNED = ("heads", "residuals", "links")
 
@@ -26,7 +29,8 @@ class Nodes:
     """n nodes, in an order in which like ones lie side by side.
 
     rows: int32 n, the row each node stands for. heads: uint8 n x width. residuals: int8 or int16 n x D. scales, norms:
-    float32 n (see codes.py). links: int32 n x degree. doors: int32, the node at which each region is entered.
+    float32 n (see codes.py). links: int32 n x degree. doors: int32, the node at which each region is entered. n_long:
+    how many of the last nodes are ranked for every query (N_LONG of the longest, for inner products).
     graph, space: what the compiled loops take of these.
     """
 
@@ -39,6 +43,7 @@ class Nodes:
     norms: NDArray[np.float32]
     links: Links
     doors: NDArray[np.int32]
+    n_long: int = 0
     graph: Graph = field(init=False)
     space: Space = field(init=False)
 
@@ -50,6 +55,7 @@ class Nodes:
         graph = Graph(
             self.heads.reshape(-1), codec.width, self.residuals.reshape(-1), codec.dim, self.scales, self.norms,
             np.float32(codec.step), codec.metric is Metric.L2, self.links.reshape(-1), self.links.shape[1],
+            np.arange(len(self) - self.n_long, len(self), dtype=np.int32),
         )  # fmt: skip
         object.__setattr__(self, "graph", graph)
         euclidean = codec.metric is Metric.L2
@@ -60,12 +66,17 @@ class Nodes:
         )  # fmt: skip
         object.__setattr__(self, "space", space)
 
+    def with_all_long(self) -> Self:
+        """The same, once what was held out is linked: the long ones of those are the first of all long ones."""
+        return replace(self, n_long=min(N_LONG, len(self)) if self.codec.metric is Metric.IP else 0)
+
     def save(self, path: Path) -> None:
         from safetensors.numpy import save_file
 
         arrays = {name: getattr(self, name) for name in ("rows", "scales", "norms", "doors", *_ALIGNED)}
         arrays |= {"mean": self.codec.mean, "axes": self.codec.axes, "centres": self.regions.centres}
         told = {"format": _FORMAT, "metric": self.codec.metric, "step": self.codec.step, "radius": self.codec.radius}
+        told["n_long"] = self.n_long
         save_file(
             {name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, {"graph": json.dumps(told)}
         )
@@ -86,7 +97,10 @@ class Nodes:
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise DamagedIndexError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
         codec = Codec(metric, arrays.pop("mean"), arrays.pop("axes"), float(told["step"]), float(told["radius"]))
-        return cls(codec, Regions(arrays.pop("centres")), **arrays)
+        n_long = int(told.get("n_long", 0))
+        if not 0 <= n_long <= len(arrays["rows"]):
+            raise DamagedIndexError(f"{path} is damaged: {n_long} of its {len(arrays['rows'])} nodes are long")
+        return cls(codec, Regions(arrays.pop("centres")), n_long=n_long, **arrays)
 
 
 def _columns(rows: Matrix) -> Matrix:

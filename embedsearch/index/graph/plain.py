@@ -39,7 +39,9 @@ def walk_query(graph: Graph, query: NDArray[np.uint8], entries: NDArray[np.int32
 def rank_query(
     graph: Graph, queries: Queries, q: int, nodes: NDArray[np.int64], k: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Scores and nodes of the k best of `nodes`, NaN and -1 where there are none; see walk.rank_best."""
+    """Scores and nodes of the k best of `nodes` and the long ones, NaN and -1 where there are none; see
+    walk.rank_best."""
+    nodes = np.union1d(nodes, graph.long)
     heads = graph.heads.reshape(-1, graph.width)[nodes, : queries.along.shape[1]].astype(np.float32) - 128
     residuals = graph.residuals.reshape(-1, graph.dim)[nodes].astype(np.float32)
     products = graph.step * (heads @ queries.along[q]) + graph.scales[nodes] * (residuals @ queries.across[q])

@@ -119,22 +119,33 @@ def score(graph, node, along, across, base):
 
 
 @njit(inline="always")
-def rank_best(graph, keys, count, along, across, base, D, rows):
-    """The best of `count` nodes by their scores, best first, into D and rows; NaN and -1 where there are none."""
+def _put(node, value, n, euclidean, D, rows):
+    """Puts a node in its place among the n best so far; how many there are then."""
+    k = len(D)
+    if n == k and (value >= D[k - 1] if euclidean else value <= D[k - 1]):
+        return n
+    at = n if n < k else k - 1
+    while at > 0 and (D[at - 1] > value if euclidean else D[at - 1] < value):
+        D[at], rows[at] = D[at - 1], rows[at - 1]
+        at -= 1
+    D[at], rows[at] = value, node
+    return min(n + 1, k)
+
+
+@njit(inline="always")
+def rank_best(graph, keys, count, long, along, across, base, D, rows):
+    """The best of `count` nodes, and of the nodes `long`, by their scores, best first, into D and rows; NaN and -1
+    where there are none. long: those of graph.long that are allowed."""
     k, n = len(D), 0
+    first_long = graph.long[0] if len(graph.long) else np.int32(2147483647)
     for place in range(count):
         prefetch(graph.residuals, np.intp(node_of(keys[place])) * graph.dim, graph.dim, 1)
     for place in range(count):
         node = node_of(keys[place])
-        value = score(graph, node, along, across, base)
-        if n == k and (value >= D[k - 1] if graph.euclidean else value <= D[k - 1]):
-            continue
-        at = n if n < k else k - 1
-        while at > 0 and (D[at - 1] > value if graph.euclidean else D[at - 1] < value):
-            D[at], rows[at] = D[at - 1], rows[at - 1]
-            at -= 1
-        D[at], rows[at] = value, node
-        n = min(n + 1, k)
+        if node < first_long:
+            n = _put(node, score(graph, node, along, across, base), n, graph.euclidean, D, rows)
+    for node in long:
+        n = _put(node, score(graph, node, along, across, base), n, graph.euclidean, D, rows)
     for place in range(n, k):
         D[place], rows[place] = np.nan, -1
 
@@ -148,6 +159,7 @@ def walk_queries(graph, queries, order, allowed, size, n_ranked, least, D, nodes
     """
     beam, found = np.empty(size, np.uint64), np.empty(n_ranked, np.uint64)
     seen, met = np.empty(N_SEEN, np.int32), np.empty(graph.degree, np.int32)
+    long = graph.long if len(allowed) == 0 else graph.long[allowed[graph.long]]
     for q in order[first:last]:
         count, n_found = walk(graph, queries.heads[q], 0, queries.entries[q], beam, seen, met, allowed, found)
         if len(allowed) > 0 and count == size:
@@ -159,12 +171,15 @@ def walk_queries(graph, queries, order, allowed, size, n_ranked, least, D, nodes
                 continue
         keys = found if len(allowed) > 0 else beam
         n = n_found if len(allowed) > 0 else min(count, n_ranked)
-        rank_best(graph, keys, n, queries.along[q], queries.across[q], queries.bases[q], D[q], nodes[q])
+        rank_best(graph, keys, n, long, queries.along[q], queries.across[q], queries.bases[q], D[q], nodes[q])
 
 
 @compiled
 def scan_queries(graph, queries, order, among, n_ranked, D, nodes, first, last):
-    """As `walk_queries`, meeting each of the nodes `among` instead of walking."""
+    """As `walk_queries`, meeting each of the nodes `among` (ascending) instead of walking."""
+    long = among[len(among) :]
+    if len(graph.long):
+        long = among[np.searchsorted(among, graph.long[0]) :]
     beam = np.empty(n_ranked, np.uint64)
     for q in order[first:last]:
         count = 0
@@ -172,7 +187,7 @@ def scan_queries(graph, queries, order, among, n_ranked, D, nodes, first, last):
             distance = l2_bytes(graph.heads, np.intp(node) * graph.width, queries.heads[q], 0, graph.width)
             if insert_key(beam, count, _key(distance, node)) >= 0:
                 count = min(count + 1, n_ranked)
-        rank_best(graph, beam, count, queries.along[q], queries.across[q], queries.bases[q], D[q], nodes[q])
+        rank_best(graph, beam, count, long, queries.along[q], queries.across[q], queries.bases[q], D[q], nodes[q])
 
 
 @compiled
