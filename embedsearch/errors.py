@@ -10,7 +10,8 @@
     ├── CodeError                    code of the user's own that a recipe names is missing or fails
     ├── ArtifactError                the index folder is none, unfinished or damaged
     │   ├── UnfinishedBuildError
-    │   └── DamagedIndexError
+    │   ├── DamagedIndexError
+    │   └── OutdatedReaderError      what is open was replaced since, and its files are removed; refresh() goes on
     ├── PromiseError                 what was promised of an index (recall, memory, latency) cannot be kept
     ├── LockedError                  another process is writing the same index
     └── MissingExtraError            an optional package is not installed
@@ -69,6 +70,11 @@ class UnfinishedBuildError(ArtifactError):
 
 class DamagedIndexError(ArtifactError):
     """A file of the index is missing or differs from what the manifest recorded."""
+
+
+class OutdatedReaderError(ArtifactError):
+    """The generation that is open was removed, for the index has been rebuilt since; `Index.refresh` goes over to the
+    newest. What was read before goes on answering until then."""
 
 
 class PromiseError(EmbedSearchError):

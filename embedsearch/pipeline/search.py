@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsearch.artifact import Layout, Manifest, read_manifest, verify_files
-from embedsearch.errors import DamagedIndexError, UsageError, unknown
+from embedsearch.errors import DamagedIndexError, OutdatedReaderError, UsageError, unknown
 from embedsearch.index import LiveIndex, VectorIndex
 from embedsearch.index.choose import require_recall
 from embedsearch.index.flat import FlatIndex
@@ -56,7 +56,7 @@ class Searcher:
             manifest = read_manifest(root)
             try:
                 return cls._open(root, manifest, verify_everything, before)
-            except DamagedIndexError:
+            except (DamagedIndexError, OutdatedReaderError):
                 # a writer may have replaced it meanwhile, and removed what nobody should hold any more
                 if read_manifest(root).generation == manifest.generation:
                     raise
