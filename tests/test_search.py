@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import embedsearch as es
-from embedsearch.errors import ContradictionError, UnknownNameError, UsageError
+from embedsearch.errors import ArtifactError, ContradictionError, UnknownNameError, UsageError
 
 
 def rows(ids):
@@ -160,3 +160,63 @@ def test_one_vector_is_one_vector(clusters, tmp_path):
     index = es.build(clusters, tmp_path / "x")
     with pytest.raises(UsageError, match=r"vector has 3 rows; search takes one, search_many"):
         index.search(vector=clusters[:3])
+
+
+NAMES = [
+    "a`b",
+    "a.b",
+    "sp ace",
+    "a'b",
+    'say "hi"',
+    "",
+    "größe",
+    "日本",
+    "vector",
+    "id",
+    "_rowid",
+    "select",
+    "a;b",
+    "a--b",
+    "(n)",
+    "z\0",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_column_of_any_name_can_be_asked_for(tmp_path, name):
+    index = es.build(np.eye(6), tmp_path / "index", metadata={name: list(range(6)), "shop": list("aabbcc")})
+    about = index.info()
+    (kept,) = set(about["metadata_columns"]) - {"shop"}
+    assert about["renamed"] == ({} if kept == name else {name: kept})
+    quoted = kept.replace('"', '""')
+    assert {hit.id for hit in index.search(vector=np.ones(6), where=f"\"{quoted}\" < 3 AND shop = 'a'")} == {"0", "1"}
+    index.add(np.ones((1, 6)), ids=["new"], metadata={name: [-1]})
+    assert [hit.id for hit in index.search(vector=np.ones(6), where=f'"{quoted}" < 0')] == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ('"a`b" = 1', 'the store keeps "a`b" as "a_b"; columns: id, a_b'),
+        ("`a``b` = 1", "Did you mean 'a_b'"),
+        ("n = ?", r"a \? in place of a value"),
+        ("n = $1", r"a \$ in place of a value"),
+        ("n = :n", "does not know how to read it"),
+        (3, "where is 3; it must be an SQL condition"),
+    ],
+)
+def test_conditions_that_are_none_are_told(tmp_path, where, told):
+    index = es.build(np.eye(6), tmp_path / "index", metadata={"a`b": list(range(6))})
+    with pytest.raises(UsageError, match=told):
+        index.search(vector=np.ones(6), where=where)
+    with pytest.raises(UsageError, match=told):
+        index.delete(where=where)
+    assert len(index) == 6
+
+
+def test_an_index_with_a_name_of_before_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr("embedsearch.sources.arrays.free_name", lambda name, taken: name)
+    index = es.build(np.eye(6), tmp_path / "index", metadata={"a`b": list(range(6)), "n": list(range(6))})
+    for where in (None, "n < 3"):
+        with pytest.raises(ArtifactError, match="the column 'a`b', whose name cannot be read; build it anew"):
+            index.search(vector=np.ones(6), where=where)
