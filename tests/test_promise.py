@@ -1,5 +1,6 @@
 """Promises of recall, memory and latency: measured on queries that nothing was tuned on, kept, or refused."""
 
+import functools
 import json
 
 import numpy as np
@@ -188,6 +189,41 @@ def test_a_promise_goes_on_being_kept_by_later_builds(vectors, tmp_path):
     assert len(again) == 5000 and again.info()["index"]["family"] == "graph"
     other = es.build(tmp_path / "x.npy", tmp_path / "i", index="graph", recall=0.97)
     assert other.info()["index"]["recall_at_10"] >= 0.97
+
+
+def asked(index):
+    return {name: value for name, value in index.info()["index"]["request"].items() if value is not None}
+
+
+def test_a_build_that_promises_one_thing_more_keeps_the_others(vectors, tmp_path):
+    np.save(tmp_path / "x.npy", vectors[0])
+    build = functools.partial(es.build, tmp_path / "x.npy", tmp_path / "i")
+    build(index="graph", recall=0.9, memory="64MiB")
+    assert asked(build(latency_ms=5000)) == {
+        "family": "graph",
+        "recall": 0.9,
+        "memory_bytes": 2**26,
+        "latency_ms": 5000,
+    }
+    generation = es.open(tmp_path / "i").info()["generation"]
+    assert build(recall=0.9).info()["generation"] == generation == build().info()["generation"], "nothing is new"
+    opened = build(index="auto", recall=0.8)
+    assert asked(opened) == {"family": "auto", "recall": 0.8, "memory_bytes": 2**26, "latency_ms": 5000}
+    assert opened.info()["index"]["family"] == "flat" and opened.info()["generation"] == generation + 1
+    with pytest.raises(PromiseError, match="do not fit"):
+        build(memory="1KiB")
+    assert asked(build()) == asked(opened), "what could not be promised is not asked for again"
+    assert asked(build(restart=True)) == {"family": "auto"}
+
+
+def test_the_command_line_promises_one_thing_more(tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(1500, 8)).astype(np.float32))
+    for options in (["--index", "hnsw", "--recall", "0.9"], ["--latency-ms", "1000"], ["--index", "auto"]):
+        with pytest.raises(SystemExit) as exit_code:
+            main.run(["build", str(tmp_path / "x.npy"), "--out", str(tmp_path / "i"), *options, "--json"])
+        assert exit_code.value.code == 0
+        request = json.loads(capsys.readouterr().out)["index"]["request"]
+    assert request == {"family": "auto", "recall": 0.9, "memory_bytes": None, "latency_ms": 1000}
 
 
 def test_queries_are_in_no_training_sample():

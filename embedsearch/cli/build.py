@@ -89,7 +89,7 @@ def build(
     id_column: options.IdColumn = None,
     text_column: options.TextColumn = None,
     image_column: options.ImageColumn = None,
-    index: options.IndexKind = "auto",
+    index: options.IndexKind = None,
     recall: options.Recall = None,
     memory: options.Memory = None,
     latency_ms: options.LatencyMs = None,
@@ -112,7 +112,7 @@ def build(
 
     An interrupted build goes on where it was when the same command is run again; a finished one is
     brought in line with its source: new and changed inputs are extracted, vanished ones removed. What was
-    added from other sources stays.
+    added from other sources stays, and so does what was promised before, unless it is promised anew.
     """
     from embedsearch.engine.building import build_with_report
 

@@ -20,7 +20,7 @@ Examples:\n
 @app.command(epilog=_EXAMPLES)
 def optimize(
     index: options.IndexFolder,
-    kind: options.NewIndexKind = None,
+    kind: options.IndexKind = None,
     recall: options.Recall = None,
     memory: options.Memory = None,
     latency_ms: options.LatencyMs = None,

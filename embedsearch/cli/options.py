@@ -109,8 +109,9 @@ _KINDS = (
     "auto, flat (exact), graph (fast), ivf (little memory), hnsw (FAISS's graph), or a FAISS factory string "
     "such as IVF1024,SQ8."
 )
-IndexKind = Annotated[str, typer.Option("--index", help=_KINDS)]
-NewIndexKind = Annotated[Optional[str], typer.Option("--index", help=f"{_KINDS} Default: as at the build.")]
+IndexKind = Annotated[
+    Optional[str], typer.Option("--index", help=f"{_KINDS} Default: as it was asked for before, else auto.")
+]
 Recall = Annotated[
     Optional[float],
     typer.Option(help="Promise: recall@10 against exact search, such as 0.95; measured, or the command fails."),

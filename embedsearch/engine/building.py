@@ -11,7 +11,6 @@ from embedsearch.engine.index import Index
 from embedsearch.engine.inputs import open_input, read_as, warn_of_skips
 from embedsearch.engine.opening import open as open_index
 from embedsearch.errors import SourceError, UsageError
-from embedsearch.index import IndexRequest
 from embedsearch.index.choose import changed_request
 from embedsearch.pipeline.build import BuildReport, run_build
 from embedsearch.pipeline.fit import check_width
@@ -41,7 +40,8 @@ class BuildOptions(RecipeFields, total=False):
     recipe: a file or mapping of recipe fields; those given by name override it. id_column, text_column,
     image_column: of a table. index: "auto", "flat", "graph", "ivf", "hnsw" or a FAISS factory string. recall:
     recall@10 against exact search that is promised, such as 0.95. memory: that the index may take, as bytes or "2GiB".
-    latency_ms: that one query alone may take. batch_size, device, threads: see `Encoder`.
+    latency_ms: that one query alone may take. Of a finished index, what is not given of these four stays as it
+    was asked for before. batch_size, device, threads: see `Encoder`.
     restart: throws away an unfinished build, or replaces an index of another recipe. progress: is told of
     stages.
     """
@@ -52,7 +52,7 @@ class BuildOptions(RecipeFields, total=False):
     id_column: str | None
     text_column: str | None
     image_column: str | None
-    index: str
+    index: str | None
     recall: float | None
     memory: int | str | None
     latency_ms: float | None
@@ -91,7 +91,7 @@ def build_with_report(source: Any, out: str | Path, **options: Unpack[BuildOptio
     run = {name: given.pop(name) for name in ("batch_size", "device", "threads") if name in given}
     restart = given.pop("restart", False)
     promised = [given.pop(name, None) for name in ("index", "recall", "memory", "latency_ms")]
-    index = IndexRequest(**changed_request(*promised))
+    wanted = changed_request(*promised)
     silent = given.pop("progress", None) or NoProgress()
     # what is given in Python goes beside the recipe, which holds names only
     module = given.pop("backbone") if not isinstance(given.get("backbone"), str | None) else None
@@ -104,7 +104,7 @@ def build_with_report(source: Any, out: str | Path, **options: Unpack[BuildOptio
         _require(opened, kind)
         request = _vector_recipe(asked, module)
         check_width(request, opened.dim)
-        return run_build(opened, Path(out), request, None, index=index, restart=restart, progress=silent)
+        return run_build(opened, Path(out), request, None, asked=wanted, restart=restart, progress=silent)
     from embedsearch.pipeline.encode import Encoder
 
     request = _encoder_recipe(opened.modality if kind is None else kind, asked, with_network)
@@ -119,7 +119,7 @@ def build_with_report(source: Any, out: str | Path, **options: Unpack[BuildOptio
         )
     if encoder.pooled_dim is not None:
         check_width(encoder.recipe, encoder.pooled_dim)
-    return run_build(opened, Path(out), encoder.recipe, encoder, index=index, restart=restart, progress=silent)
+    return run_build(opened, Path(out), encoder.recipe, encoder, asked=wanted, restart=restart, progress=silent)
 
 
 def _require(opened: ItemSource | ArraySource, asked: Modality | None) -> None:

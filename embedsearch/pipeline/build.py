@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -61,22 +62,24 @@ def run_build(
     recipe: Recipe,
     encoder: Encoder | None,
     *,
-    index: IndexRequest,
+    asked: Mapping[str, Any],
     restart: bool,
     progress: Progress,
 ) -> BuildReport:
     """Builds, goes on with, or brings up to date the index at `root`; one commit at the end.
 
-    recipe: fully resolved. encoder: of that recipe, None for a matrix. Raises EmbedSearchError of all
-    kinds; whatever was committed before stays as it was.
+    recipe: fully resolved. encoder: of that recipe, None for a matrix. asked: fields of an IndexRequest; where an index
+    is brought up to date, they take the place of what was asked for before, and the others stay. Raises
+    EmbedSearchError of all kinds; whatever was committed before stays as it was.
     """
     layout = Layout(root)
     require_ours(layout)
     root.mkdir(parents=True, exist_ok=True)
     with write_lock(root):
         state = open_state(layout, recipe, source, restart=restart)
-        if state.updates and state.manifest is not None and index == IndexRequest():
-            index = asked_for(state.manifest.index)  # what was promised once goes on being kept
+        before = state.manifest.index if state.updates and state.manifest is not None else None
+        # what was promised once goes on being kept
+        index = replace(IndexRequest() if before is None else asked_for(before), **dict(asked))
         with SkipLog(layout.skipped_partial, before=layout.skipped if state.updates else None) as skips:
             report = _extract(layout, state, source, encoder, skips, progress)
             if _is_up_to_date(layout, state, report, index):
@@ -163,11 +166,8 @@ def _is_up_to_date(layout: Layout, state: BuildState, report: BuildReport, index
     manifest = state.manifest
     if manifest is None or state.resumed or report.n_new or report.n_removed:
         return False
-    if index == IndexRequest():
-        as_asked = True
-    elif manifest.index.request:
-        as_asked = IndexRequest.from_dict(manifest.index.request) == index
-    else:
+    as_asked = asked_for(manifest.index) == index
+    if not (as_asked or manifest.index.request):  # before requests were recorded
         as_asked = choose_index(index, manifest.n_items, manifest.dim).family == manifest.index.family
     return as_asked and not state.items_are_fresh and latest_version(layout.items) == state.base_version
 
