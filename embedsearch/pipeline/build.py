@@ -129,15 +129,25 @@ def _extract(
             gone += sorted(filter(ledger.owns, shard.changed.difference(shard.inputs)))
         gone += [item_id for item_id in ledger.unmet() if not item_id.startswith(tuple(unlisted))]
         report.n_guests = ledger.n_guests()
-    if report.n_new + report.n_known == 0 and encoder is not None:
+    if report.n_new + report.n_known == 0 and (encoder is not None or gone):
         # an unmounted drive must not cost what was extracted from it
-        raise SourceError(nothing_to_index(source, skips, layout))
+        raise SourceError(nothing_to_index(source, skips, layout) + _kept(layout, len(gone)))
     if gone:
         writer.delete(gone, key)
     state.wrote(writer)
     report.n_removed, report.n_skipped, report.reasons = len(gone), skips.n, dict(skips.reasons)
     report.n_items = 0 if writer.is_empty else len(writer.open())
     return report
+
+
+def _kept(layout: Layout, n: int) -> str:
+    if n == 0:
+        return ""
+    items = f"the {n:,} items" if n > 1 else "the one item"
+    return (
+        f"; {layout.root} keeps {items} that it has of it; to take out what came from its own source, use "
+        f'`embedsearch delete {layout.root} --where "added_from IS NULL"`'
+    )
 
 
 def _writer(layout: Layout, state: BuildState, source: ItemSource | ArraySource) -> StoreWriter:
