@@ -89,6 +89,11 @@ class MissingExtraError(EmbedSearchError, ImportError):
     """An optional dependency is needed; the message names the extra to install."""
 
 
+def counted(n: int, noun: str) -> str:
+    """A number with what is counted, as messages have it: 1 item, 2,000 items."""
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+
+
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownNameError:
     """The error for a name that is not among `known`, with the nearest ones."""
     names = sorted(known)

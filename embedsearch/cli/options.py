@@ -82,7 +82,21 @@ Cut = Annotated[bool, typer.Option("--cut", help="Cut longer texts after their f
 # ---- tables, and rows with ids beside them ------------------------------------------------------------------------
 
 Ids = Annotated[
-    Optional[Path], typer.Option(help="File with ids, one a line, for the rows of a matrix or embedding table.")
+    Optional[Path],
+    typer.Option(
+        help="File with ids, one a line, for the rows of a matrix or embedding table or the lines of FILE.txt."
+    ),
+]
+IdPrefix = Annotated[
+    Optional[str], typer.Option(help="A word before every id, so that rows which are only numbered are nobody else's.")
+]
+MetadataFile = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--metadata",
+        help="FILE.csv, .jsonl or .parquet beside a matrix or embedding table: row i belongs to vector i, and its id "
+        "column gives the ids.",
+    ),
 ]
 IdColumn = Annotated[Optional[str], typer.Option(help="Column with ids. Default: id, else the row number.")]
 TextColumn = Annotated[Optional[str], typer.Option(help="Column with texts. Default: text.")]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,7 +41,7 @@ def as_queries(searcher: Searcher, x: ArrayLike) -> Matrix:
 class Wanted:
     """What answers must be: how many, and of which items; see `Index.search`.
 
-    Raises UsageError for a k that is no whole number above 0.
+    Raises UsageError for a k that is no whole number above 0, and limits that are no numbers.
     """
 
     k: int | None = 10
@@ -58,6 +60,10 @@ class Wanted:
         return self.min_score if metric.higher_is_better else self.max_distance
 
     def __post_init__(self) -> None:
+        for name in ("min_score", "max_distance"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, Real) or math.isnan(value)):
+                raise UsageError(f"{name} is {value!r}; it must be a number")
         if self.k is None:
             return
         try:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from embedsearch.artifact import Layout, write_lock, write_manifest
 from embedsearch.config import Recipe
-from embedsearch.errors import ContradictionError, DamagedIndexError, SourceError
+from embedsearch.errors import ContradictionError, DamagedIndexError, SourceError, counted
 from embedsearch.index import IndexRequest, choose_index
 from embedsearch.pipeline.chunks import input_column, store_schema
 from embedsearch.pipeline.columns import fitted_columns
@@ -35,8 +35,9 @@ class BuildReport:
     encoder: the network, its layers and where its weights were found; "" for vectors. n_new: inputs
     extracted now. n_known: inputs that were stored already. n_removed: inputs that the source no longer has.
     n_guests: inputs that were added from other sources, and stay. n_dropped: items that were added, and are gone
-    because the build began anew. reasons: why inputs were left out, and how
-    often. up_to_date: nothing to do. index: what the index is and was measured to do, as IndexEntry has it.
+    because the build began anew. reasons: why inputs were left out, and how often. renamed: metadata columns that are
+    kept under other names. up_to_date: nothing to do. index: what the index is and was measured to do, as IndexEntry
+    has it.
     """
 
     root: Path
@@ -53,6 +54,7 @@ class BuildReport:
     encoder: str = ""
     up_to_date: bool = False
     reasons: dict[str, int] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
     index: dict[str, Any] = field(default_factory=dict)
 
 
@@ -105,7 +107,7 @@ def _extract(
     postprocess = Postprocess(state.recipe.normalize, state.projection)
     writer = _writer(layout, state, source)
     key = input_column(state.recipe)
-    report = BuildReport(layout.root, state.resumed, long_texts=state.recipe.long_texts)
+    report = BuildReport(layout.root, state.resumed, long_texts=state.recipe.long_texts, renamed=source.renamed)
     if encoder is not None:
         report.encoder = (
             f"{state.recipe.backbone} at {', '.join(state.recipe.layers)}, weights: {encoder.weights_origin}"
@@ -143,9 +145,8 @@ def _extract(
 def _kept(layout: Layout, n: int) -> str:
     if n == 0:
         return ""
-    items = f"the {n:,} items" if n > 1 else "the one item"
     return (
-        f"; {layout.root} keeps {items} that it has of it; to take out what came from its own source, use "
+        f"; {layout.root} keeps {counted(n, 'item')} of it; to take out what came from its own source, use "
         f'`embedsearch delete {layout.root} --where "added_from IS NULL"`'
     )
 

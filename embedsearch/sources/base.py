@@ -42,6 +42,11 @@ class ItemSource(ABC):
         """How many inputs a walk gives, or None where counting is as dear as walking."""
 
     @property
+    def is_numbered(self) -> bool:
+        """True when ids only count the inputs: the same ones are in any other source of the kind."""
+        return False
+
+    @property
     def schema(self) -> pa.Schema:
         """Names and types of the items' metadata."""
         return pa.schema([])

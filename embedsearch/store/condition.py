@@ -8,6 +8,7 @@ from embedsearch.errors import UsageError
 
 # strings and names in quotes (a doubled quote stands for one), and the signs that end or hide a part of a statement
 _TOKENS = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|--|/\*|[();'\"`?]|(?<!\w)\$")
+_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WRONG = {
     "--": "a comment",
     "/*": "a comment",
@@ -37,6 +38,11 @@ def enclosed(where: str) -> str:
     if depth:
         raise ValueError("a '(' has no ')'; give one SQL condition")
     return f"({_TOKENS.sub(_name_in_backticks, where)})"
+
+
+def as_name(column: str) -> str:
+    """A column as a condition has to name it: in double quotes, unless it is a plain word."""
+    return column if _PLAIN_NAME.fullmatch(column) else '"' + column.replace('"', '""') + '"'
 
 
 def _name_in_backticks(token: re.Match[str]) -> str:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from embedsearch.errors import ArtifactError, DamagedIndexError, OutdatedReaderError, UsageError
-from embedsearch.store.condition import enclosed
+from embedsearch.store.condition import as_name, enclosed
 from embedsearch.types import STORE_COLUMNS, Hit
 from embedsearch.vectors import Matrix
 
@@ -210,7 +210,7 @@ class ItemStore:
                 raise
             if self._odd_columns or self._has_lost_files():
                 raise self._unreadable(error) from error
-            columns = ", ".join(["id", *self.metadata_columns])
+            columns = ", ".join(map(as_name, ["id", *self.metadata_columns]))
             reason = _first_line(error).removeprefix("Invalid user input: ").partition(" Valid fields are")[0]
             reason = reason.partition(" Column names are case sensitive")[0]
             if reason == "Task was aborted" or _is_panic(error):
