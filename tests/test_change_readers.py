@@ -99,6 +99,16 @@ def test_a_reader_of_what_was_removed_is_told_to_refresh(x, tmp_path, family):
     assert len(reader.search(vector=x[0], where="n BETWEEN 0 AND 4")) == 5
 
 
+def test_a_reader_whose_projection_was_removed_is_told_to_refresh(x, tmp_path):
+    es.build(x, tmp_path / "index", pca=4)
+    reader = es.open(tmp_path / "index")
+    for dim in (5, 6):
+        es.build(x, tmp_path / "index", pca=dim, restart=True)
+    with pytest.raises(OutdatedReaderError, match=r"refresh\(\)"):
+        reader.search(vector=x[7])
+    assert reader.refresh() and reader.dim == 6 and reader.search(vector=x[7], k=1)[0].id == "7"
+
+
 def test_a_reader_of_a_folder_that_another_index_took_is_told_so(index, x):
     reader = es.open(index.path)
     shutil.rmtree(index.path)

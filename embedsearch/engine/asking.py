@@ -30,7 +30,8 @@ def as_queries(searcher: Searcher, x: ArrayLike) -> Matrix:
         return matrix
     if manifest.postprocess is None or manifest.recipe.modality is not Modality.VECTOR:
         return as_matrix(matrix, dim)
-    postprocess = Postprocess(manifest.recipe.normalize, Projection.load(searcher.root / manifest.postprocess))
+    with searcher.reading():
+        postprocess = Postprocess(manifest.recipe.normalize, Projection.load(searcher.root / manifest.postprocess))
     width = len(postprocess.projection.mean) if postprocess.projection else 0
     if matrix.shape[1] != width:
         raise UsageError(f"vectors have {matrix.shape[1]} dimensions, the index has {dim}, its source {width}")

@@ -245,7 +245,8 @@ class Index:
     def _encoder_of(self, searcher: Searcher) -> Encoder:
         with self._encoder_lock:
             if self._encoder is None or not self._encoder[0].encodes_as(searcher):
-                self._encoder = searcher, load_encoder(self.path, searcher.manifest, self._elsewhere)
+                with searcher.reading():
+                    self._encoder = searcher, load_encoder(self.path, searcher.manifest, self._elsewhere)
             return self._encoder[1]
 
     def add(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -75,6 +76,16 @@ class Searcher:
             main = INDEXES.get(manifest.index.family).load(root / file, metric)
         curve = stored_curve(manifest.index.tuned)
         return cls(root, manifest, store, main, current_index(root, manifest, main, store), curve)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Around the reading of files that were not read when it was opened: they may have been removed since."""
+        try:
+            yield
+        except DamagedIndexError as error:
+            if outdated := self.store.outdated:
+                raise outdated from error
+            raise
 
     def encodes_as(self, other: Self) -> bool:
         """Whether inputs become the same vectors in both."""

@@ -233,12 +233,19 @@ class ItemStore:
         """Columns that builds of before kept under names that the store cannot read; they are renamed now."""
         return [name for name in self.metadata_columns if "`" in name]
 
+    @property
+    def outdated(self) -> OutdatedReaderError | None:
+        """What to tell a reader of this version where a writer has removed it, None where it is there."""
+        if not self._is_outdated():
+            return None
+        return OutdatedReaderError(
+            f"{Path(self._dataset.uri).parent} has been rebuilt since it was opened, and what is open was removed; "
+            "refresh() goes over to what is there now, or open it again"
+        )
+
     def _unreadable(self, error: BaseException) -> ArtifactError:
-        if self._is_outdated():
-            return OutdatedReaderError(
-                f"{Path(self._dataset.uri).parent} has been rebuilt since it was opened, and what is open was removed; "
-                "refresh() goes over to what is there now, or open it again"
-            )
+        if outdated := self.outdated:
+            return outdated
         if self._odd_columns:
             return ArtifactError(
                 f"{self._dataset.uri} has the column {self._odd_columns[0]!r}, whose name cannot be read; build it "
