@@ -118,7 +118,7 @@ def test_add_delete_optimize(cli, tmp_path):
     data = json.loads(cli("add", index, "more.csv", "--json")[1])
     assert data == {
         "path": index, "resumed": False, "up_to_date": True, "n_items": 3, "n_new": 0, "n_replaced": 0,
-        "n_refreshed": 0, "n_known": 2, "n_skipped": 1, "reasons": {"empty text": 1}, "advice": None,
+        "n_refreshed": 0, "n_known": 2, "n_skipped": 1, "reasons": {"empty text": 1}, "renamed": {}, "advice": None,
     }  # fmt: skip
     out = cli("add", index, "more.csv")[1]
     assert out.startswith("indexes/faq holds all of it already: 3 items\n1 input was left out")
