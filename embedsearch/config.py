@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from math import isfinite
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Self, TypedDict, TypeVar
@@ -269,10 +270,12 @@ def parse_enum(enum: type[E], value: str, what: str) -> E:
 _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
-def parse_bytes(size: str | float) -> int:
+def parse_bytes(size: Any) -> int:
     """A number of bytes, as 2GiB, 512 MiB, 3.5GB or 1000000 say it. Raises UsageError for anything else."""
-    if isinstance(size, int | float):
-        return int(size)
+    if isinstance(size, bool) or not isinstance(size, str | Real) or (isinstance(size, Real) and not isfinite(size)):
+        raise UsageError(f"{size!r} is no size; say it as 2GiB, 512MiB, 3.5GB, or as a number of bytes")
+    if not isinstance(size, str):
+        return int(size) if isinstance(size, Integral) else int(float(size))
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", size)
     if match is None or match[2].upper() not in _UNITS:
         raise UsageError(f"{size!r} is no size; say it as 2GiB, 512MiB or 3.5GB")

@@ -10,7 +10,8 @@
     ├── CodeError                    code of the user's own that a recipe names is missing or fails
     ├── ArtifactError                the index folder is none, unfinished or damaged
     │   ├── UnfinishedBuildError
-    │   └── DamagedIndexError
+    │   ├── DamagedIndexError
+    │   └── OutdatedReaderError      what is open was replaced since, and its files are removed; refresh() goes on
     ├── PromiseError                 what was promised of an index (recall, memory, latency) cannot be kept
     ├── LockedError                  another process is writing the same index
     └── MissingExtraError            an optional package is not installed
@@ -71,6 +72,11 @@ class DamagedIndexError(ArtifactError):
     """A file of the index is missing or differs from what the manifest recorded."""
 
 
+class OutdatedReaderError(ArtifactError):
+    """The generation that is open was removed, for the index has been rebuilt since; `Index.refresh` goes over to the
+    newest. What was read before goes on answering until then."""
+
+
 class PromiseError(EmbedSearchError):
     """An index cannot do what was asked of it; the message says how far it comes and what would keep the promise."""
 
@@ -81,6 +87,11 @@ class LockedError(ArtifactError):
 
 class MissingExtraError(EmbedSearchError, ImportError):
     """An optional dependency is needed; the message names the extra to install."""
+
+
+def counted(n: int, noun: str) -> str:
+    """A number with what is counted, as messages have it: 1 item, 2,000 items."""
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")
 
 
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownNameError:

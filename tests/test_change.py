@@ -62,7 +62,7 @@ def test_what_is_there_already_is_no_work(index, x, monkeypatch):
 
 
 def test_other_metadata_leave_the_vector_in_the_index(index, x):
-    report = index.add(x[:3], metadata={"n": [7, 8, 9], "day": ["mon", None, "wed"]})
+    report = index.add(x[:3], ids=range(3), metadata={"n": [7, 8, 9], "day": ["mon", None, "wed"]})
     assert (report.n_new, report.n_replaced, report.n_refreshed) == (0, 0, 3)
     assert index.info()["drift"]["n_tail"] == 0 and index.info()["metadata_columns"] == {"n": "int64", "day": "string"}
     assert index.search(vector=x[1], k=1)[0].metadata == {"n": 8, "day": None}
@@ -177,7 +177,9 @@ def test_tables_and_files_of_vectors_can_be_added(index, x, tmp_path):
     (tmp_path / "ids.txt").write_text("a\nb\nc\n")
     assert index.add(tmp_path / "more.npy", ids=tmp_path / "ids.txt").n_new == 3
     assert index.add(es.EmbeddingTable(x[203:205], ["d", "e"])).n_new == 2
-    assert index.add(tmp_path / "more.npy").n_replaced == 3, "without ids, rows are numbers"
+    with pytest.raises(UsageError, match="has no ids of its own"):
+        index.add(tmp_path / "more.npy")
+    assert index.add(tmp_path / "more.npy", ids=range(3)).n_replaced == 3
     assert {"a", "e"} < set(index.ids) and len(index) == 205
 
 
@@ -255,9 +257,9 @@ def test_a_full_disk_leaves_the_index_as_it_was(index, x, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(StoreWriter, name, lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
             with pytest.raises(OSError, match="No space left"):
-                index.add(x[200:210])
+                index.add(x[200:210], ids=range(10))
         assert es.open(index.path, verify=True).info() == before
-    assert index.add(x[200:210]).n_replaced == 10
+    assert index.add(x[200:210], ids=range(10)).n_replaced == 10
 
 
 def test_a_really_full_disk(index, x, tmp_path):
@@ -267,7 +269,8 @@ def test_a_really_full_disk(index, x, tmp_path):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))\n"
         "from embedsearch.cli.main import run; run(sys.argv[2:])"
     )
-    arguments = ["add", str(index.path), str(tmp_path / "more.npy")]
+    arguments = ["add", str(index.path), str(tmp_path / "more.npy"), "--id-prefix", "m"]
     done = subprocess.run([sys.executable, "-c", code, "20000", *arguments], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
-    assert len(es.open(index.path, verify=True)) == 200 and index.add(tmp_path / "more.npy").n_items == 6000
+    assert len(es.open(index.path, verify=True)) == 200 and len(index) == 200
+    assert index.add(tmp_path / "more.npy", id_prefix="m").n_items == 6200

@@ -12,9 +12,7 @@ import pytest
 from changing import assert_holds, index, x  # noqa: F401 - two of them are fixtures
 
 import embedsearch as es
-from embedsearch.errors import (
-    DamagedIndexError,
-)
+from embedsearch.errors import DamagedIndexError, OutdatedReaderError
 from embedsearch.pipeline import advice
 
 
@@ -71,6 +69,62 @@ def test_readers_of_every_state_since_the_index_file_before_outlive_an_optimize(
     index.optimize()
     assert len(list((index.path / "items.lance" / "_versions").glob("*.manifest"))) < versions
     assert len(list(index.path.glob("index-*.rows"))) == 2
+
+
+@pytest.mark.parametrize("family", ["flat", "ivf", "graph", "hnsw"])
+def test_a_reader_of_what_was_removed_is_told_to_refresh(x, tmp_path, family):
+    root = tmp_path / "index"
+    index = es.build(x[:200], root, metadata={"n": list(range(200))}, index=family, recall=0.5)
+    reader, cold = es.open(root), es.open(root)
+    ids, _ = reader.search_vectors(x[:4], k=3)
+    for n in range(2):
+        index.add(x[200 + n : 201 + n], ids=[f"a{n}"], metadata={"n": [-1]})
+        index.optimize()
+    for ask in (
+        lambda: cold.search(vector=x[0]),
+        lambda: cold.search(vector=x[0], where="n < 5"),
+        lambda: reader.search_vectors(x[:1], where="n < 5"),
+        lambda: cold.similar("7"),
+        lambda: reader.vectors(["7"]),
+        lambda: reader.item("7"),
+        lambda: cold.ids,
+        cold.info,
+    ):
+        with pytest.raises(OutdatedReaderError, match=r"index has been rebuilt since it was opened.*refresh\(\)"):
+            ask()
+    again, _ = reader.search_vectors(x[:4], k=3)
+    np.testing.assert_array_equal(again, ids, "what needs no file that is gone goes on")
+    assert cold.refresh() and reader.refresh()
+    assert cold.search(vector=x[201], k=1)[0].id == "a1" and "a0" in reader.ids
+    assert len(reader.search(vector=x[0], where="n BETWEEN 0 AND 4")) == 5
+
+
+def test_a_reader_whose_projection_was_removed_is_told_to_refresh(x, tmp_path):
+    es.build(x, tmp_path / "index", pca=4)
+    reader = es.open(tmp_path / "index")
+    for dim in (5, 6):
+        es.build(x, tmp_path / "index", pca=dim, restart=True)
+    with pytest.raises(OutdatedReaderError, match=r"refresh\(\)"):
+        reader.search(vector=x[7])
+    assert reader.refresh() and reader.dim == 6 and reader.search(vector=x[7], k=1)[0].id == "7"
+
+
+def test_a_reader_of_a_folder_that_another_index_took_is_told_so(index, x):
+    reader = es.open(index.path)
+    shutil.rmtree(index.path)
+    with pytest.raises(DamagedIndexError, match="Not found"):
+        reader.search(vector=x[0])
+    es.build(x[:50], index.path)
+    with pytest.raises(OutdatedReaderError, match=r"refresh\(\)"):
+        reader.search(vector=x[0])
+    assert reader.refresh() and len(reader.search(vector=x[0])) == 10
+
+
+def test_a_condition_over_a_file_that_is_lost_is_damage_and_no_wrong_condition(index, x):
+    for data in (index.path / "items.lance" / "data").iterdir():
+        data.unlink()
+    with pytest.raises(DamagedIndexError, match="cannot be read"):
+        index.search(vector=x[0], where="n < 5")
 
 
 def test_searches_go_on_while_an_index_changes(index, x):

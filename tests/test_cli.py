@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import embedsearch as es
+from embedsearch.artifact import write_lock
 from embedsearch.cli.main import run
 from embedsearch.registry import BACKBONES, INDEXES, POOLING
 
@@ -117,12 +118,12 @@ def test_add_delete_optimize(cli, tmp_path):
     data = json.loads(cli("add", index, "more.csv", "--json")[1])
     assert data == {
         "path": index, "resumed": False, "up_to_date": True, "n_items": 3, "n_new": 0, "n_replaced": 0,
-        "n_refreshed": 0, "n_known": 2, "n_skipped": 1, "reasons": {"empty text": 1}, "advice": None,
+        "n_refreshed": 0, "n_known": 2, "n_skipped": 1, "reasons": {"empty text": 1}, "renamed": {}, "advice": None,
     }  # fmt: skip
     out = cli("add", index, "more.csv")[1]
     assert out.startswith("indexes/faq holds all of it already: 3 items\n1 input was left out")
     assert cli("info", index)[1].splitlines()[-4].split(maxsplit=1) == [
-        "changed", "1 items are searched exactly beside the index, 0 places in it are dead",
+        "changed", "1 item is searched exactly beside the index, 0 places in it are dead",
     ]  # fmt: skip
     code, out, err = cli("delete", index, "a", "zz")
     assert (code, out) == (2, "") and "id 'zz' is not known" in err and "nothing was deleted" in err
@@ -132,8 +133,8 @@ def test_add_delete_optimize(cli, tmp_path):
     }  # fmt: skip
     assert cli("delete", index)[0] == 2 and cli("delete", index, "--where", "nope = 1")[0] == 2
     out = cli("optimize", index)[1].splitlines()
-    assert out[0].startswith("indexes/faq holds 1 items in a fresh index: flat (")
-    assert out[1] == "1 items folded in, 2 dead places dropped"
+    assert out[0].startswith("indexes/faq holds 1 item in a fresh index: flat (")
+    assert out[1] == "1 item folded in, 2 dead places dropped"
     assert "nothing to fold in" in cli("optimize", index)[1]
     assert json.loads(cli("optimize", index, "--json")[1])["up_to_date"]
     for command in (["add", "nowhere", "more.csv"], ["delete", "nowhere", "a"], ["optimize", "nowhere"]):
@@ -324,3 +325,69 @@ def test_progress_is_drawn_on_a_terminal_and_nowhere_else(emoji, tmp_path):
     assert process.returncode == 0
     shown = drawn.decode()
     assert "extracting" in shown and "7/7" in shown and "1 skipped" in shown and "/s" in shown
+
+
+def test_info_says_what_is_going_on(cli, tmp_path):
+    (tmp_path / "t.txt").write_text("a cat\na dog\n")
+    building = [sys.executable, "-c", _HELD, "build", "t.txt", "--out", "i"]
+    with subprocess.Popen(building, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path) as process:
+        assert process.stdout.readline() == b"held\n"
+        for command in (["info", "i"], ["query", "i", "cat"]):
+            code, out, err = cli(*command)
+            assert (code, out) == (1, "")
+            assert err.startswith("error: i is being built from ") and "t.txt now: 2 items stored so far" in err
+        process.kill()
+    code, out, err = cli("info", "i")
+    assert code == 1 and "t.txt: 2 items stored so far; run its build command again to go on" in err
+    assert cli("build", "t.txt", "--out", "i")[0] == 0
+    assert "writing now" not in cli("info", "i")[1] and "unfinished" not in cli("info", "i")[1]
+    (tmp_path / "t.txt").write_text("a cat\na dog\na sun\n")
+    with subprocess.Popen(building, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path) as process:
+        assert process.stdout.readline() == b"held\n"
+        code, out, err = cli("info", "i")
+        assert (code, err) == (0, "") and "items        2 from" in out
+        assert (
+            f"writing now  a build of {tmp_path / 't.txt'} by another process; until it has finished, the index" in out
+        )
+        process.kill()
+    assert f"unfinished   a build of {tmp_path / 't.txt'}; its build command goes on with it" in cli("info", "i")[1]
+    assert cli("build", "t.txt", "--out", "i")[0] == 0 and "unfinished" not in cli("info", "i")[1]
+    with write_lock(tmp_path / "i"):
+        about = json.loads(cli("info", "i", "--json")[1])
+        assert about["being_written"] and about["unfinished_build"] is None
+        assert "writing now  an add, a deletion or an optimize by another process" in cli("info", "i")[1]
+    assert not json.loads(cli("info", "i", "--json")[1])["being_written"]
+
+
+_HELD = """
+import sys
+from embedsearch.cli.main import run
+from embedsearch.pipeline import commit
+def hold(*arguments):
+    print("held", flush=True)
+    sys.stdin.read()
+commit.build_index = hold  # everything is stored then
+run(sys.argv[1:])
+"""
+
+
+def test_columns_under_other_names_are_told(cli, tmp_path):
+    (tmp_path / "t.csv").write_text("id,text,a.b,a`c\nx,a cat,1,2\n")
+    told = "columns kept under other names: 'a.b' as a_b, 'a`c' as a_c"
+    assert told in cli("build", "t.csv")[1].splitlines()
+    (tmp_path / "u.csv").write_text("id,text,a.b,a`c\ny,a dog,1,3\n")
+    assert told in cli("add", "indexes/t", "u.csv")[1].splitlines()
+    code, out, _ = cli("query", "indexes/t", "cat", "--where", '"a_c" = 3', "--json")
+    assert code == 0 and [hit["id"] for hit in json.loads(out)[0]["hits"]] == ["y"]
+
+
+def test_an_index_of_vectors_is_asked_with_files_of_vectors(cli, tmp_path):
+    x = np.eye(5, dtype=np.float32)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "q.npy", x[3:] + 0.1)
+    assert cli("build", "x.npy")[0] == 0
+    by_option = json.loads(cli("query", "indexes/x", "--vector", "q.npy", "-k", "2", "--json")[1])
+    code, out, _ = cli("query", "indexes/x", "q.npy", "-k", "2", "--json")
+    assert code == 0 and json.loads(out) == by_option and [hit["hits"][0]["id"] for hit in by_option] == ["3", "4"]
+    code, _, err = cli("query", "indexes/x", "a cat")
+    assert code == 2 and "holds plain vectors; ask by id or by vector" in err

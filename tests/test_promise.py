@@ -1,6 +1,8 @@
 """Promises of recall, memory and latency: measured on queries that nothing was tuned on, kept, or refused."""
 
+import functools
 import json
+import re
 
 import numpy as np
 import oracle
@@ -8,9 +10,10 @@ import pytest
 
 import embedsearch as es
 from embedsearch.cli import main
+from embedsearch.cli.told import how_it_finds
 from embedsearch.errors import PromiseError, UsageError
 from embedsearch.index.graph.index import GraphIndex
-from embedsearch.pipeline import search
+from embedsearch.pipeline import search, tuning
 from embedsearch.pipeline.fit import sample_rows
 from embedsearch.pipeline.truth import N_QUERIES, query_rows
 from embedsearch.pipeline.tuning import Point, at_recall
@@ -128,6 +131,20 @@ def test_a_latency_that_no_search_keeps_is_refused(vectors, tmp_path):
         es.build(vectors[0], tmp_path / "x", index="hnsw", recall=0.9, latency_ms=1e-5)
 
 
+def test_less_recall_that_is_in_time_is_what_is_offered(vectors, tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "_latency_ms", lambda index, xq, search: float(search["ef_search"]))
+    with pytest.raises(PromiseError) as error:
+        es.build(vectors[0], tmp_path / "x", index="hnsw", recall=0.99, latency_ms=16)
+    told = re.search(
+        r"more than --latency-ms 16; --recall (0\.\d+) takes (\d+)\.00 ms, or allow more time", str(error.value)
+    )
+    assert told and float(told[1]) < 0.99 and int(told[2]) <= 16
+    offered = es.build(vectors[0], tmp_path / "x", index="hnsw", recall=float(told[1]), latency_ms=16)
+    assert offered.info()["index"]["tuned"]["latency_ms"] <= 16
+    with pytest.raises(PromiseError, match="no search with less recall was in time either, so allow more time"):
+        es.build(vectors[0], tmp_path / "x", index="hnsw", recall=0.99, latency_ms=1e-3)
+
+
 def test_the_latency_of_exact_search_is_promised_and_measured_too(vectors, tmp_path):
     with pytest.raises(PromiseError, match=r"exact search takes .* ms a query here, more than --latency-ms 1e-06"):
         es.build(vectors[0], tmp_path / "x", index="flat", latency_ms=1e-6)
@@ -146,7 +163,7 @@ def test_the_memory_of_centroids_is_in_the_promise(vectors, tmp_path):
 
 def test_an_index_that_takes_more_than_was_planned_is_refused(vectors, tmp_path, monkeypatch):
     monkeypatch.setattr(GraphIndex, "planned_bytes", lambda *arguments: 10.0)
-    with pytest.raises(PromiseError, match=r"graph takes \d+MiB, more than --memory 1MiB allows"):
+    with pytest.raises(PromiseError, match=r"graph takes [\d.]+MiB, more than --memory 1MiB allows"):
         es.build(vectors[0], tmp_path / "x", index="graph", memory="1MiB")
 
 
@@ -188,6 +205,47 @@ def test_a_promise_goes_on_being_kept_by_later_builds(vectors, tmp_path):
     assert len(again) == 5000 and again.info()["index"]["family"] == "graph"
     other = es.build(tmp_path / "x.npy", tmp_path / "i", index="graph", recall=0.97)
     assert other.info()["index"]["recall_at_10"] >= 0.97
+
+
+def asked(index):
+    return {name: value for name, value in index.info()["index"]["request"].items() if value is not None}
+
+
+def test_a_build_that_promises_one_thing_more_keeps_the_others(vectors, tmp_path):
+    np.save(tmp_path / "x.npy", vectors[0])
+    build = functools.partial(es.build, tmp_path / "x.npy", tmp_path / "i")
+    build(index="graph", recall=0.9, memory="64MiB")
+    assert asked(build(latency_ms=5000)) == {
+        "family": "graph",
+        "recall": 0.9,
+        "memory_bytes": 2**26,
+        "latency_ms": 5000,
+    }
+    generation = es.open(tmp_path / "i").info()["generation"]
+    assert build(recall=0.9).info()["generation"] == generation == build().info()["generation"], "nothing is new"
+    opened = build(index="auto", recall=0.8)
+    assert asked(opened) == {"family": "auto", "recall": 0.8, "memory_bytes": 2**26, "latency_ms": 5000}
+    assert opened.info()["index"]["family"] == "flat" and opened.info()["generation"] == generation + 1
+    with pytest.raises(PromiseError, match="do not fit"):
+        build(memory="1KiB")
+    assert asked(build()) == asked(opened), "what could not be promised is not asked for again"
+    assert asked(build(restart=True)) == {"family": "auto"}
+
+
+def test_what_is_too_small_to_be_timed_says_so(tmp_path):
+    index = es.build(np.eye(4), tmp_path / "i", index="graph", latency_ms=5)
+    told = dict(how_it_finds(index.info()["index"]))
+    assert told["recall@10"] == "not measured" and told["speed"] == "not measured, 5 ms promised"
+
+
+def test_the_command_line_promises_one_thing_more(tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(1500, 8)).astype(np.float32))
+    for options in (["--index", "hnsw", "--recall", "0.9"], ["--latency-ms", "1000"], ["--index", "auto"]):
+        with pytest.raises(SystemExit) as exit_code:
+            main.run(["build", str(tmp_path / "x.npy"), "--out", str(tmp_path / "i"), *options, "--json"])
+        assert exit_code.value.code == 0
+        request = json.loads(capsys.readouterr().out)["index"]["request"]
+    assert request == {"family": "auto", "recall": 0.9, "memory_bytes": None, "latency_ms": 1000}
 
 
 def test_queries_are_in_no_training_sample():

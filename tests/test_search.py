@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import embedsearch as es
-from embedsearch.errors import ContradictionError, UnknownNameError, UsageError
+from embedsearch.errors import ArtifactError, ContradictionError, UnknownNameError, UsageError
 
 
 def rows(ids):
@@ -107,7 +107,7 @@ def test_no_item_one_item_and_more_asked_than_there_are(tmp_path):
         (lambda i: i.search_vectors(np.ones((1, 24)), k=2.5), "whole number"),
         (lambda i: i.search(), "either"),
         (lambda i: i.search("x", vector=np.ones(24)), "either"),
-        (lambda i: i.vectors("0"), "list of ids"),
+        (lambda i: i.vectors("0"), "give a list"),
         (lambda i: i.similar("nope"), "id 'nope' is not known"),
     ],
 )
@@ -160,3 +160,137 @@ def test_one_vector_is_one_vector(clusters, tmp_path):
     index = es.build(clusters, tmp_path / "x")
     with pytest.raises(UsageError, match=r"vector has 3 rows; search takes one, search_many"):
         index.search(vector=clusters[:3])
+
+
+NAMES = [
+    "a`b",
+    "a.b",
+    "sp ace",
+    "a'b",
+    'say "hi"',
+    "",
+    "größe",
+    "日本",
+    "vector",
+    "id",
+    "_rowid",
+    "select",
+    "a;b",
+    "a--b",
+    "(n)",
+    "z\0",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_column_of_any_name_can_be_asked_for(tmp_path, name):
+    index = es.build(np.eye(6), tmp_path / "index", metadata={name: list(range(6)), "shop": list("aabbcc")})
+    about = index.info()
+    (kept,) = set(about["metadata_columns"]) - {"shop"}
+    assert about["renamed"] == ({} if kept == name else {name: kept})
+    quoted = kept.replace('"', '""')
+    assert {hit.id for hit in index.search(vector=np.ones(6), where=f"\"{quoted}\" < 3 AND shop = 'a'")} == {"0", "1"}
+    index.add(np.ones((1, 6)), ids=["new"], metadata={name: [-1]})
+    assert [hit.id for hit in index.search(vector=np.ones(6), where=f'"{quoted}" < 0')] == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ('"a`b" = 1', 'the store keeps "a`b" as "a_b"; columns: id, a_b'),
+        ("`a``b` = 1", "Did you mean 'a_b'"),
+        ("n = ?", r"a \? in place of a value"),
+        ("n = $1", r"a \$ in place of a value"),
+        ("n = :n", "does not know how to read it"),
+        (3, "where is 3; it must be an SQL condition"),
+    ],
+)
+def test_conditions_that_are_none_are_told(tmp_path, where, told):
+    index = es.build(np.eye(6), tmp_path / "index", metadata={"a`b": list(range(6))})
+    with pytest.raises(UsageError, match=told):
+        index.search(vector=np.ones(6), where=where)
+    with pytest.raises(UsageError, match=told):
+        index.delete(where=where)
+    assert len(index) == 6
+
+
+def test_columns_are_listed_as_a_condition_names_them(tmp_path):
+    names = ["n", "unit price", 'say "hi"', "1st"]
+    index = es.build(np.eye(6), tmp_path / "index", metadata={name: list(range(6)) for name in names})
+    with pytest.raises(UsageError, match='columns: id, n, "unit price", "say ""hi""", "1st"$'):
+        index.search(vector=np.ones(6), where="unit price < 3")
+    for listed in ('"unit price"', '"say ""hi"""', '"1st"'):
+        assert len(index.search(vector=np.ones(6), where=f"{listed} < 3")) == 3
+
+
+def test_an_index_with_a_name_of_before_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr("embedsearch.sources.arrays.free_name", lambda name, taken: name)
+    index = es.build(np.eye(6), tmp_path / "index", metadata={"a`b": list(range(6)), "n": list(range(6))})
+    for where in (None, "n < 3"):
+        with pytest.raises(ArtifactError, match="the column 'a`b', whose name cannot be read; build it anew"):
+            index.search(vector=np.ones(6), where=where)
+
+
+@pytest.fixture
+def few(tmp_path):
+    return es.build(np.eye(6), tmp_path / "few", metadata={"n": list(range(6))})
+
+
+def test_vectors_are_asked_by_position_where_the_index_holds_vectors(few):
+    x = np.eye(6)[3] + 0.1
+    assert few.search(x, k=2) == few.search(vector=x, k=2) == few.search(x.tolist(), k=2)
+    assert few.search_many([x, x], k=2) == few.search_many(np.stack([x, x]), k=2) == [few.search(x, k=2)] * 2
+    for ask in (few.search, few.search_many):
+        with pytest.raises(ContradictionError, match="holds plain vectors; ask by id or by vector"):
+            ask("a cat")
+
+
+def test_whole_numbers_stand_for_the_ids_that_a_build_makes_of_them(few):
+    assert few.similar(3, k=2) == few.similar("3", k=2) == few.similar_many(np.array([3]), k=2)[0]
+    assert few.item(np.int64(3)).metadata == few.item("3").metadata == {"n": 3}
+    np.testing.assert_array_equal(few.vectors([3, "4"]), np.eye(6, dtype=np.float32)[[3, 4]])
+    assert few.delete(3).n_items == 5 and few.delete(np.array([4])).n_items == 4
+
+
+@pytest.mark.parametrize(
+    ("ask", "told"),
+    [
+        (lambda index: index.similar(None), "None is no id"),
+        (lambda index: index.similar(["1"]), r"\['1'\] is no id"),
+        (lambda index: index.item(1.5), "1.5 is no id"),
+        (lambda index: index.similar_many("12"), "ids are '12'; give a list"),
+        (lambda index: index.vectors("1"), "ids are '1'; give a list"),
+        (lambda index: index.vectors(1), "ids are 1; give a list"),
+        (lambda index: index.delete([True]), "True is no id"),
+        (lambda index: index.delete(None), "ids are None; give a list"),
+        (lambda index: index.search([[1, 2], [1]]), "vectors must be an array of real numbers"),
+        (lambda index: index.search(np.ones(6), min_score=float("nan")), "min_score is nan; it must be a number"),
+        (lambda index: index.search(np.ones(6), k=None, min_score=float("nan")), "min_score is nan"),
+        (lambda index: index.search(np.ones(6), min_score="a"), "min_score is 'a'"),
+        (lambda index: index.search(np.ones(6), max_distance=float("nan")), "max_distance is nan"),
+        (lambda index: index.search(np.ones(6), recall="most"), "recall is 'most'"),
+        (lambda index: index.add([[1, 2], [1]]), "vectors cannot be read as one array, give rows of one shape"),
+        (lambda index: index.add(np.eye(6), ids=5), "ids are 5; give a list with one a row"),
+        (lambda index: index.add(np.eye(6), ids=[*"abcde", None]), "the id in row 5 is None; every row needs one"),
+        (lambda index: index.add(np.eye(6), ids=[*"abcde", float("nan")]), "the id in row 5 is nan"),
+    ],
+)
+def test_what_cannot_be_meant_names_the_value(few, ask, told):
+    with pytest.raises(UsageError, match=told):
+        ask(few)
+    assert len(few) == 6
+
+
+def test_numbers_beyond_float32_are_left_out_and_told(few):
+    with pytest.warns(UserWarning, match="1 input was left out.*NaN or infinity"):
+        report = few.add(np.array([np.full(6, 1e39), np.ones(6)]), ids=["large", "one"])
+    assert (report.n_new, report.n_skipped) == (1, 1) and few.ids[-1] == "one"
+
+
+def test_metadata_may_be_a_list_of_mappings(tmp_path):
+    index = es.build(np.eye(3), tmp_path / "x", metadata=[{"a": 1}, {"b": "x"}, {"a": 2, "b": "y"}])
+    assert [index.item(row).metadata for row in range(3)] == [
+        {"a": 1, "b": None},
+        {"a": None, "b": "x"},
+        {"a": 2, "b": "y"},
+    ]

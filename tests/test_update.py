@@ -104,6 +104,40 @@ def test_an_emptied_source_costs_nothing(folder, tmp_path):
     assert build_with_report(folder, out, **VGG).up_to_date
 
 
+def test_an_emptied_file_of_texts_or_table_costs_nothing(tmp_path):
+    for name, full, empty in (("t.txt", "a cat\na dog\n", ""), ("t.csv", "id,text\nx,a cat\n", "id,text\n")):
+        (tmp_path / name).write_text(full)
+        out = tmp_path / f"{name}-index"
+        index = es.build(tmp_path / name, out)
+        n = len(index)
+        (tmp_path / name).write_text(empty)
+        with pytest.raises(
+            SourceError, match=r"holds no texts; .* keeps \d items? of it.*embedsearch delete .*added_from IS NULL"
+        ):
+            es.build(tmp_path / name, out)
+        assert len(es.open(out)) == n and index.delete(where="added_from IS NULL").n_items == 0
+
+
+def test_an_emptied_matrix_costs_nothing(tmp_path):
+    x = np.random.default_rng(2).normal(size=(40, 16)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    out = tmp_path / "index"
+    index = es.build(tmp_path / "x.npy", out)
+    index.add(x[:3], ids=["a", "b", "c"])
+    for emptied in (x[:0], np.full((5, 16), np.nan)):
+        np.save(tmp_path / "x.npy", emptied)
+        with pytest.raises(SourceError, match=r"keeps 40 items of it; .*embedsearch delete .*added_from IS NULL"):
+            es.build(tmp_path / "x.npy", out)
+        assert len(es.open(out, verify=True)) == 43 and index.add(x[:3], ids=["a", "b", "c"]).up_to_date
+    assert index.delete(where="added_from IS NULL").n_items == 3
+    np.save(tmp_path / "x.npy", x[:0])
+    assert es.build(tmp_path / "x.npy", out).ids == ["a", "b", "c"], "nothing would be lost"
+    np.save(tmp_path / "x.npy", x[:2])
+    assert len(es.build(tmp_path / "x.npy", out)) == 5
+    np.save(tmp_path / "x.npy", x[:0])
+    assert len(es.build(tmp_path / "x.npy", out, restart=True)) == 0
+
+
 def test_a_folder_that_cannot_be_listed_keeps_its_items(folder, tmp_path, monkeypatch):
     import os as system
 
@@ -153,7 +187,7 @@ def test_python_is_told_of_what_was_left_out(tmp_path):
     with pytest.warns(UserWarning, match=r"2 inputs were left out, see .*skipped\.jsonl: 2 x duplicate id"):
         es.build(np.eye(3), tmp_path / "x", ids=["a", "a", "a"])
     (tmp_path / "t.txt").write_text("one\n\n")
-    with pytest.warns(UserWarning, match="1 inputs were left out"):
+    with pytest.warns(UserWarning, match="1 input was left out"):
         es.build(tmp_path / "t.txt", tmp_path / "t")
     assert json.loads((tmp_path / "t" / "skipped.jsonl").read_text())["uri"] == str(tmp_path / "t.txt")
 
@@ -196,7 +230,7 @@ def test_nothing_to_index_is_an_error_that_says_why(tmp_path):
     with pytest.raises(SourceError, match="holds no images"):
         es.build(tmp_path / "none", tmp_path / "a", **VGG)
     (tmp_path / "none" / "x.png").write_bytes(b"x")
-    with pytest.raises(SourceError, match="all 1 inputs were left out, 1 of them because: not a picture"):
+    with pytest.raises(SourceError, match="its only input was left out, because: not a picture"):
         es.build(tmp_path / "none", tmp_path / "a", **VGG)
     with pytest.raises(SourceError, match="does not exist"):
         es.build(tmp_path / "missing", tmp_path / "b", **VGG)

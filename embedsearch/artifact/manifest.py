@@ -11,6 +11,7 @@ import xxhash
 
 from embedsearch.artifact.commit import write_atomically
 from embedsearch.artifact.layout import Layout
+from embedsearch.artifact.pending import told_unfinished
 from embedsearch.artifact.verify import FIX, FileRecord
 from embedsearch.config import Recipe
 from embedsearch.errors import ArtifactError, DamagedIndexError, EmbedSearchError, UnfinishedBuildError
@@ -125,7 +126,7 @@ def read_manifest(root: Path) -> Manifest:
         raise ArtifactError(f"there is no index at {root}")
     if not layout.manifest.exists():
         if layout.pending.exists():
-            raise UnfinishedBuildError(f"{root} is an unfinished build; run its build command again to go on")
+            raise UnfinishedBuildError(told_unfinished(root))
         raise ArtifactError(f"{root} is not an index: it has no manifest.json")
     try:
         body = json.loads(layout.manifest.read_text(encoding="utf-8"))

@@ -12,7 +12,8 @@ import typer
 from embedsearch.cli import options
 from embedsearch.cli.app import app
 from embedsearch.cli.progress import open_progress
-from embedsearch.cli.told import advised, left_out
+from embedsearch.cli.told import advised, kept_as, left_out
+from embedsearch.errors import counted
 
 if TYPE_CHECKING:
     from embedsearch.pipeline.change.add import AddReport
@@ -23,6 +24,7 @@ Examples:\n
   embedsearch add indexes/photos cat.jpg\n
   embedsearch add indexes/goods today.csv --id-column sku --strict\n
   embedsearch add indexes/vectors more.npy --ids more-ids.txt --json\n
+  embedsearch add indexes/faq more.txt --id-prefix more-\n
 """
 
 
@@ -31,6 +33,8 @@ def add(
     index: options.IndexFolder,
     source: Annotated[str, typer.Argument(help="Whatever `embedsearch build` takes for such an index.")],
     ids: options.Ids = None,
+    id_prefix: options.IdPrefix = None,
+    metadata: options.MetadataFile = None,
     id_column: options.IdColumn = None,
     text_column: options.TextColumn = None,
     image_column: options.ImageColumn = None,
@@ -57,6 +61,7 @@ def add(
     from embedsearch.engine.changing import add as add_to
     from embedsearch.engine.changing import encoder_of
     from embedsearch.engine.elsewhere import Elsewhere
+    from embedsearch.engine.inputs import Beside
     from embedsearch.sources import Columns
 
     manifest = read_manifest(index)
@@ -68,9 +73,8 @@ def add(
             index,
             manifest,
             source,
-            Columns(id_column, text_column, image_column),
+            Beside(ids, metadata, Columns(id_column, text_column, image_column), id_prefix),
             lambda: encoder_of(index, manifest, moved, **run),
-            ids=ids,
             restart=restart,
             progress=progress,
         )
@@ -88,11 +92,16 @@ def add(
 
 def _told(report: AddReport, index: Path) -> list[str]:
     if report.up_to_date:
-        lines = [f"{index} holds all of it already: {report.n_items:,} items"]
+        lines = [f"{index} holds all of it already: {counted(report.n_items, 'item')}"]
     else:
         about = [f"{report.n_new:,} added"] if report.n_new else []
         about += [f"{report.n_replaced:,} replaced"] if report.n_replaced else []
         about += [f"{report.n_refreshed:,} brought up to date, with the same content"] if report.n_refreshed else []
         about += [f"{report.n_known:,} unchanged"] if report.n_known else []
-        lines = [f"{index} holds {report.n_items:,} items ({', '.join(about)})"]
-    return [*lines, *left_out(index, report.n_skipped, report.reasons), *advised(index, report.advice)]
+        lines = [f"{index} holds {counted(report.n_items, 'item')} ({', '.join(about)})"]
+    return [
+        *lines,
+        *kept_as(report.renamed),
+        *left_out(index, report.n_skipped, report.reasons),
+        *advised(index, report.advice),
+    ]

@@ -12,12 +12,19 @@ import typer
 from embedsearch.cli import options
 from embedsearch.cli.app import app
 from embedsearch.cli.progress import open_progress
-from embedsearch.cli.told import how_it_finds, left_out
+from embedsearch.cli.told import how_it_finds, kept_as, left_out
+from embedsearch.errors import counted
 
 _LONG = {
     "windows": "texts are longer than the network reads at once: they were read in windows and pooled over all of them",
     "chunk": "texts are longer than the network reads at once: each window of them is an item of its own",
     "cut": "texts are longer than the network reads and were cut",
+}
+
+_ONE_LONG = {
+    "windows": "text is longer than the network reads at once: it was read in windows and pooled over all of them",
+    "chunk": "text is longer than the network reads at once: each window of it is an item of its own",
+    "cut": "text is longer than the network reads and was cut",
 }
 
 _EXAMPLES = """
@@ -29,6 +36,7 @@ Examples:\n
   embedsearch build goods.csv --id-column sku --text-column title\n
   embedsearch build letters/ --modality text --chunk\n
   embedsearch build vectors.npy --metric ip\n
+  embedsearch build vectors.npy --metadata goods.csv\n
   embedsearch build vectors.npy --recall 0.99 --memory 2GiB\n
   embedsearch build model.pt::item_embedding.weight --ids items.txt\n
   embedsearch build photos/ --layer relu4_3 --layer relu5_3 --flip\n
@@ -86,10 +94,12 @@ def build(
         Optional[str], typer.Option(help="image or text, where the source does not tell; tensor for .npy.")
     ] = None,
     ids: options.Ids = None,
+    id_prefix: options.IdPrefix = None,
+    metadata: options.MetadataFile = None,
     id_column: options.IdColumn = None,
     text_column: options.TextColumn = None,
     image_column: options.ImageColumn = None,
-    index: options.IndexKind = "auto",
+    index: options.IndexKind = None,
     recall: options.Recall = None,
     memory: options.Memory = None,
     latency_ms: options.LatencyMs = None,
@@ -112,7 +122,7 @@ def build(
 
     An interrupted build goes on where it was when the same command is run again; a finished one is
     brought in line with its source: new and changed inputs are extracted, vanished ones removed. What was
-    added from other sources stays.
+    added from other sources stays, and so does what was promised before, unless it is promised anew.
     """
     from embedsearch.engine.building import build_with_report
 
@@ -125,7 +135,7 @@ def build(
             layer=layer or None, layer_weights=layer_weight or None, combine=combine, pooling=pooling, gem_p=gem_p,
             size=size, fit=fit, scales=scale or None, flip=flip, max_tokens=max_tokens, overlap=overlap,
             long_texts=options.long_texts(chunk, cut), pca=pca, whiten=whiten, metric=metric, normalize=normalize,
-            modality=modality, ids=ids,
+            modality=modality, ids=ids, id_prefix=id_prefix, metadata=metadata,
             id_column=id_column, text_column=text_column, image_column=image_column,
             index=index, recall=recall, memory=memory, latency_ms=latency_ms,
             batch_size=options.auto_int("--batch-size", batch_size), precision=precision, device=device,
@@ -146,6 +156,7 @@ def build(
             "n_truncated",
             "up_to_date",
             "reasons",
+            "renamed",
             "index",
         )
         print(json.dumps({"path": str(target), **{name: getattr(report, name) for name in fields}}, ensure_ascii=False))
@@ -161,21 +172,29 @@ def _told(report: object, target: Path) -> list[str]:
 
     assert isinstance(report, BuildReport)
     if report.up_to_date:
-        lines = [f"{target} is up to date: {report.n_items:,} items"]
+        lines = [f"{target} is up to date: {counted(report.n_items, 'item')}"]
     else:
-        inputs = "texts " if report.long_texts == "chunk" else ""
-        about = [f"{report.n_new:,} {inputs}extracted now"]
+        inputs, n_new = "", f"{report.n_new:,}"
+        if report.long_texts == "chunk":
+            inputs, n_new = "texts ", counted(report.n_new, "text")
+        about = [f"{n_new} extracted now"]
         about += [f"{report.n_known:,} stored before"] if report.n_known else []
         about += [f"{report.n_removed:,} removed, no longer in the source"] if report.n_removed else []
         about += [f"{report.n_guests:,} {inputs}added from elsewhere and kept"] if report.n_guests else []
-        about += [f"{report.n_dropped:,} items that had been added are gone"] if report.n_dropped else []
-        lines = [f"{target} holds {report.n_items:,} items ({', '.join(about)})"]
+        if report.n_dropped:
+            gone = "that had been added is gone" if report.n_dropped == 1 else "that had been added are gone"
+            about.append(f"{counted(report.n_dropped, 'item')} {gone}")
+        lines = [f"{target} holds {counted(report.n_items, 'item')} ({', '.join(about)})"]
     if report.encoder and report.n_new:
         lines.append(f"encoded by {report.encoder}")
     if report.index and not report.up_to_date:
         lines += [f"{label:<9} {line}" for label, line in how_it_finds(report.index)]
     if report.n_truncated:
-        lines.append(f"{report.n_truncated:,} {_LONG[report.long_texts]}")
+        long = _LONG[report.long_texts]
+        if report.n_truncated == 1:
+            long = _ONE_LONG[report.long_texts]
+        lines.append(f"{report.n_truncated:,} {long}")
+    lines += kept_as(report.renamed)
     lines += left_out(target, report.n_skipped, report.reasons)
     return lines
 

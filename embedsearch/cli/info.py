@@ -10,6 +10,7 @@ import typer
 from embedsearch.cli import options
 from embedsearch.cli.app import app
 from embedsearch.cli.told import how_it_finds
+from embedsearch.errors import counted
 
 _LONG = {
     "windows": "pooled over all their windows",
@@ -74,12 +75,25 @@ def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
     )
     if about["n_truncated"]:
         lines.append(("long texts", f"{about['n_truncated']:,} {_LONG[recipe['long_texts']]}"))
-    lines += [
-        ("unfinished", f"an add of {source}; the same add goes on with it") for source in about["unfinished_adds"]
-    ]
-    lines.append(("left out", f"{about['n_skipped']:,} inputs"))
+    lines += _unfinished(about)
+    lines.append(("left out", counted(about["n_skipped"], "input")))
     lines += [("", f"{count:,} x {reason}") for reason, count in list(about["skipped"].items())[:10]]
     return lines
+
+
+def _unfinished(about: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is going on, and what waits to be gone on with."""
+    adds, build = about["unfinished_adds"], about["unfinished_build"]
+    if about["being_written"]:
+        what = f"a build of {build}" if build else "an add, a deletion or an optimize"
+        writing = [("writing now", f"{what} by another process; until it has finished, the index answers as before")]
+        return writing + [
+            ("unfinished", f"an add of {source}, which may be the one that is going on") for source in adds
+        ]
+    told = [("unfinished", f"an add of {source}; the same add goes on with it") for source in adds]
+    if build:
+        told.append(("unfinished", f"a build of {build}; its build command goes on with it"))
+    return told
 
 
 def _items(about: dict[str, Any]) -> str:
@@ -91,7 +105,9 @@ def _drift(drift: dict[str, Any]) -> str:
     """What came and went since the index file was built."""
     if drift["n_tail"] == drift["n_dead"] == 0:
         return "nothing since its index was built"
-    told = f"{drift['n_tail']:,} items are searched exactly beside the index, {drift['n_dead']:,} places in it are dead"
+    tail = counted(drift["n_tail"], "item") + (" is" if drift["n_tail"] == 1 else " are")
+    dead = counted(drift["n_dead"], "place") + " in it" + (" is" if drift["n_dead"] == 1 else " are")
+    told = f"{tail} searched exactly beside the index, {dead} dead"
     return told + (f"; `embedsearch optimize` is worth while: {drift['advice']}" if drift["advice"] else "")
 
 

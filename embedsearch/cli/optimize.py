@@ -8,6 +8,7 @@ from dataclasses import asdict
 from embedsearch.cli import options
 from embedsearch.cli.app import app
 from embedsearch.cli.progress import open_progress
+from embedsearch.errors import counted
 
 _EXAMPLES = """
 Examples:\n
@@ -20,7 +21,7 @@ Examples:\n
 @app.command(epilog=_EXAMPLES)
 def optimize(
     index: options.IndexFolder,
-    kind: options.NewIndexKind = None,
+    kind: options.IndexKind = None,
     recall: options.Recall = None,
     memory: options.Memory = None,
     latency_ms: options.LatencyMs = None,
@@ -46,6 +47,7 @@ def optimize(
     elif report.up_to_date:
         print(f"{index} has nothing to fold in: nothing was added or deleted since its index was built")
     else:
-        print(f"{index} holds {report.n_items:,} items in a fresh index: {report.family} ({report.reason})")
+        print(f"{index} holds {counted(report.n_items, 'item')} in a fresh index: {report.family} ({report.reason})")
         pieces = f", {report.n_pieces:,} pieces of the store made one" if report.n_pieces > 1 else ""
-        print(f"{report.n_folded:,} items folded in, {report.n_dropped:,} dead places dropped{pieces}")
+        dropped = counted(report.n_dropped, "dead place")
+        print(f"{counted(report.n_folded, 'item')} folded in, {dropped} dropped{pieces}")

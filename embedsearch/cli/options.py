@@ -82,7 +82,21 @@ Cut = Annotated[bool, typer.Option("--cut", help="Cut longer texts after their f
 # ---- tables, and rows with ids beside them ------------------------------------------------------------------------
 
 Ids = Annotated[
-    Optional[Path], typer.Option(help="File with ids, one a line, for the rows of a matrix or embedding table.")
+    Optional[Path],
+    typer.Option(
+        help="File with ids, one a line, for the rows of a matrix or embedding table or the lines of FILE.txt."
+    ),
+]
+IdPrefix = Annotated[
+    Optional[str], typer.Option(help="A word before every id, so that rows which are only numbered are nobody else's.")
+]
+MetadataFile = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--metadata",
+        help="FILE.csv, .jsonl or .parquet beside a matrix or embedding table: row i belongs to vector i, and its id "
+        "column gives the ids.",
+    ),
 ]
 IdColumn = Annotated[Optional[str], typer.Option(help="Column with ids. Default: id, else the row number.")]
 TextColumn = Annotated[Optional[str], typer.Option(help="Column with texts. Default: text.")]
@@ -109,8 +123,9 @@ _KINDS = (
     "auto, flat (exact), graph (fast), ivf (little memory), hnsw (FAISS's graph), or a FAISS factory string "
     "such as IVF1024,SQ8."
 )
-IndexKind = Annotated[str, typer.Option("--index", help=_KINDS)]
-NewIndexKind = Annotated[Optional[str], typer.Option("--index", help=f"{_KINDS} Default: as at the build.")]
+IndexKind = Annotated[
+    Optional[str], typer.Option("--index", help=f"{_KINDS} Default: as it was asked for before, else auto.")
+]
 Recall = Annotated[
     Optional[float],
     typer.Option(help="Promise: recall@10 against exact search, such as 0.95; measured, or the command fails."),

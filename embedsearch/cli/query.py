@@ -34,7 +34,7 @@ def query(
     inputs: Annotated[
         Optional[list[str]],
         typer.Argument(
-            help="Pictures (paths or URLs), texts, or FILE.npy of one array, as the index holds; "
+            help="Pictures (paths or URLs), texts, FILE.npy of one array, or of vectors, as the index holds; "
             "- reads one a line from stdin.",
             metavar="[INPUT]...",
         ),
@@ -88,6 +88,10 @@ def query(
     asked = options.with_stdin(inputs or [])
     queries: list[tuple[str, Any]] = []
     answers: list[Hits] = []
+    matrices = [] if vector is None else [str(vector)]
+    if opened.modality is Modality.VECTOR:  # what it holds are rows of such files
+        matrices = [entry for entry in asked if entry.lower().endswith(".npy")] + matrices
+        asked = [entry for entry in asked if not entry.lower().endswith(".npy")]
     if asked or text:
         contents = [*asked, *(text or [])]
         if text and opened.modality is not Modality.TEXT:
@@ -97,13 +101,12 @@ def query(
     if item_id:
         answers += opened.similar_many(item_id, **wanted)
         queries += [(name, _shown(opened, name) if sheet else None) for name in item_id]
-    if vector is not None:
+    for path in matrices:
         from embedsearch.sources import read_matrix
 
-        x = read_matrix(str(vector))
-        found = opened.search_many(vectors=x, **wanted)
+        found = opened.search_many(vectors=read_matrix(path), **wanted)
         answers += found
-        names = [str(vector)] if len(found) == 1 else [f"{vector}[{row}]" for row in range(len(found))]
+        names = [path] if len(found) == 1 else [f"{path}[{row}]" for row in range(len(found))]
         queries += [(name, None) for name in names]
     if not queries and inputs is None:
         raise UsageError("nothing is asked; give an INPUT, --text, --id or --vector")

@@ -20,6 +20,12 @@ def left_out(index: Path, n_skipped: int, reasons: Mapping[str, int]) -> list[st
     return lines + ([f"  and {len(most) - _MOST} other reasons"] if len(most) > _MOST else [])
 
 
+def kept_as(renamed: Mapping[str, str]) -> list[str]:
+    """Which metadata columns have names that the store cannot keep."""
+    pairs = [f"{old!r} as {new}" for old, new in renamed.items()]
+    return [f"columns kept under other names: {', '.join(pairs)}"] if pairs else []
+
+
 def advised(index: Path, advice: str | None) -> list[str]:
     """Why it is worth while to fold changes into the index."""
     return [] if advice is None else [f"worth while now: embedsearch optimize {index} ({advice})"]
@@ -27,17 +33,22 @@ def advised(index: Path, advice: str | None) -> list[str]:
 
 def how_it_finds(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What an index is and was measured to do, as labels and lines. entry: IndexEntry as a mapping."""
+    from embedsearch.index.choose import in_mib
+
     request, tuned, family = entry["request"], entry["tuned"], entry["family"]
     name = entry["build"].get("factory", family)
     limit = request.get("memory_bytes")
-    allowed = "" if limit is None else f", at most {limit / 2**20:,.1f}MiB in all promised"
+    allowed = "" if limit is None else f", at most {in_mib(limit, as_limit=True)} in all promised"
     mapped = f" and {entry['disk_bytes_per_vector']:g} on disk" if entry.get("disk_bytes_per_vector") else ""
     taken = f"{entry['bytes_per_vector']:g} bytes a vector in memory{mapped}{allowed}"
     lines = [("structure", f"{name} ({entry['reason']}), {taken}")]
     promised = f", {request['recall']:g} promised" if request.get("recall") is not None else ""
     if tuned is None:
         known = {None: "not measured", 1.0: "1 (exact)"}.get(entry["recall_at_10"], f"{entry['recall_at_10']}")
-        return [*lines, ("recall@10", known + promised)]
+        lines.append(("recall@10", known + promised))
+        if request.get("latency_ms") is not None:
+            lines.append(("speed", f"not measured, {request['latency_ms']:g} ms promised"))
+        return lines
     measured, n_queries = tuned["measured"], tuned["n_queries"]
     found = f"{measured['recall']:.4f} ({measured['low']:.4f} to {measured['high']:.4f}) on {n_queries:,} queries"
     search = ", ".join(f"{name} {value}" for name, value in measured["search"].items())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,7 +28,8 @@ def as_queries(searcher: Searcher, x: ArrayLike) -> Matrix:
         return matrix
     if manifest.postprocess is None or manifest.recipe.modality is not Modality.VECTOR:
         return as_matrix(matrix, dim)
-    postprocess = Postprocess(manifest.recipe.normalize, Projection.load(searcher.root / manifest.postprocess))
+    with searcher.reading():
+        postprocess = Postprocess(manifest.recipe.normalize, Projection.load(searcher.root / manifest.postprocess))
     width = len(postprocess.projection.mean) if postprocess.projection else 0
     if matrix.shape[1] != width:
         raise UsageError(f"vectors have {matrix.shape[1]} dimensions, the index has {dim}, its source {width}")
@@ -37,7 +40,7 @@ def as_queries(searcher: Searcher, x: ArrayLike) -> Matrix:
 class Wanted:
     """What answers must be: how many, and of which items; see `Index.search`.
 
-    Raises UsageError for a k that is no whole number above 0.
+    Raises UsageError for a k that is no whole number above 0, and limits that are no numbers.
     """
 
     k: int | None = 10
@@ -56,6 +59,10 @@ class Wanted:
         return self.min_score if metric.higher_is_better else self.max_distance
 
     def __post_init__(self) -> None:
+        for name in ("min_score", "max_distance"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, Real) or math.isnan(value)):
+                raise UsageError(f"{name} is {value!r}; it must be a number")
         if self.k is None:
             return
         try:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from embedsearch.config import Recipe, RecipeFields, parse_enum, read_recipe
 from embedsearch.engine.index import Index
-from embedsearch.engine.inputs import open_input, read_as, warn_of_skips
+from embedsearch.engine.inputs import Beside, open_input, read_as, warn_of_skips
 from embedsearch.engine.opening import open as open_index
-from embedsearch.errors import SourceError, UsageError
-from embedsearch.index import IndexRequest
+from embedsearch.errors import SourceError, UsageError, unknown
 from embedsearch.index.choose import changed_request
 from embedsearch.pipeline.build import BuildReport, run_build
 from embedsearch.pipeline.fit import check_width
@@ -36,12 +35,14 @@ class BuildOptions(RecipeFields, total=False):
     """The options of a build beside the fields of its recipe.
 
     ids, metadata: beside a matrix or an embedding table; one id a row, or a file with one a line, and a table
-    (pyarrow, pandas, or a mapping of columns). backbone, preprocess: also a network and a function in
-    Python; opening the index elsewhere takes them again.
+    (pyarrow, pandas, a mapping of columns, a list of mappings, or a file: .csv, .jsonl, .parquet, whose id column gives
+    the ids). ids go with the lines of a file of texts as well. id_prefix: stands before every id. backbone,
+    preprocess: also a network and a function in Python; opening the index elsewhere takes them again.
     recipe: a file or mapping of recipe fields; those given by name override it. id_column, text_column,
     image_column: of a table. index: "auto", "flat", "graph", "ivf", "hnsw" or a FAISS factory string. recall:
     recall@10 against exact search that is promised, such as 0.95. memory: that the index may take, as bytes or "2GiB".
-    latency_ms: that one query alone may take. batch_size, device, threads: see `Encoder`.
+    latency_ms: that one query alone may take. Of a finished index, what is not given of these four stays as it
+    was asked for before. batch_size, device, threads: see `Encoder`.
     restart: throws away an unfinished build, or replaces an index of another recipe. progress: is told of
     stages.
     """
@@ -50,9 +51,10 @@ class BuildOptions(RecipeFields, total=False):
     metadata: Metadata
     recipe: str | Path | Mapping[str, Any] | None
     id_column: str | None
+    id_prefix: str | None
     text_column: str | None
     image_column: str | None
-    index: str
+    index: str | None
     recall: float | None
     memory: int | str | None
     latency_ms: float | None
@@ -86,12 +88,16 @@ def build(source: str | Path | ArrayLike | EmbeddingTable, out: str | Path, **op
 def build_with_report(source: Any, out: str | Path, **options: Unpack[BuildOptions]) -> BuildReport:
     """The same without opening the index; says what was done."""
     given: dict[str, Any] = dict(options)
-    ids, metadata, recipe = (given.pop(name, None) for name in ("ids", "metadata", "recipe"))
+    for name in given:
+        if name not in BuildOptions.__annotations__:
+            raise unknown("option of a build", name, BuildOptions.__annotations__)
+    recipe, ids, metadata = (given.pop(name, None) for name in ("recipe", "ids", "metadata"))
     columns = Columns(*(given.pop(f"{name}_column", None) for name in ("id", "text", "image")))
+    beside = Beside(ids, metadata, columns, given.pop("id_prefix", None))
     run = {name: given.pop(name) for name in ("batch_size", "device", "threads") if name in given}
     restart = given.pop("restart", False)
     promised = [given.pop(name, None) for name in ("index", "recall", "memory", "latency_ms")]
-    index = IndexRequest(**changed_request(*promised))
+    wanted = changed_request(*promised)
     silent = given.pop("progress", None) or NoProgress()
     # what is given in Python goes beside the recipe, which holds names only
     module = given.pop("backbone") if not isinstance(given.get("backbone"), str | None) else None
@@ -99,12 +105,12 @@ def build_with_report(source: Any, out: str | Path, **options: Unpack[BuildOptio
     asked = {**_fields_of(recipe), **_without_unset(given)}
     kind = None if "modality" not in asked else parse_enum(Modality, asked["modality"], "modality")
     with_network = module is not None or "backbone" in asked
-    opened = open_input(source, ids, metadata, read_as(source, kind, with_network), columns)
+    opened = open_input(source, beside, read_as(source, kind, with_network))
     if isinstance(opened, ArraySource):
         _require(opened, kind)
         request = _vector_recipe(asked, module)
         check_width(request, opened.dim)
-        return run_build(opened, Path(out), request, None, index=index, restart=restart, progress=silent)
+        return run_build(opened, Path(out), request, None, asked=wanted, restart=restart, progress=silent)
     from embedsearch.pipeline.encode import Encoder
 
     request = _encoder_recipe(opened.modality if kind is None else kind, asked, with_network)
@@ -119,7 +125,7 @@ def build_with_report(source: Any, out: str | Path, **options: Unpack[BuildOptio
         )
     if encoder.pooled_dim is not None:
         check_width(encoder.recipe, encoder.pooled_dim)
-    return run_build(opened, Path(out), encoder.recipe, encoder, index=index, restart=restart, progress=silent)
+    return run_build(opened, Path(out), encoder.recipe, encoder, asked=wanted, restart=restart, progress=silent)
 
 
 def _require(opened: ItemSource | ArraySource, asked: Modality | None) -> None:

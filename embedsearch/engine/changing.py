@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedsearch.artifact import Manifest, verify_files
 from embedsearch.engine.elsewhere import Elsewhere, load_encoder
-from embedsearch.engine.inputs import open_input, read_as
+from embedsearch.engine.inputs import Beside, open_input, read_as
 from embedsearch.errors import ContradictionError, SourceError, UsageError
 from embedsearch.pipeline.change.add import AddReport, run_add
-from embedsearch.sources import ArraySource, Columns, ItemSource
+from embedsearch.sources import ArraySource, ItemSource
 from embedsearch.types import Modality, NoProgress, Progress
 
 if TYPE_CHECKING:
-    from embedsearch.engine.inputs import Metadata
     from embedsearch.pipeline.encode import Encoder
 
 
@@ -23,16 +22,14 @@ def add(
     root: Path,
     manifest: Manifest,
     source: Any,
-    columns: Columns,
+    beside: Beside,
     encoder: Callable[[], Encoder],
     *,
-    ids: Sequence[Any] | str | Path | None = None,
-    metadata: Metadata = None,
     restart: bool = False,
     progress: Progress | None = None,
 ) -> AddReport:
     """See `Index.add`. manifest: of the index. encoder: gives its own, and is asked only where one is needed."""
-    opened = _open(root, manifest, source, columns, ids, metadata)
+    opened = _open(root, manifest, source, beside)
     network = None if isinstance(opened, ArraySource) else encoder()
     if network is not None and network.recipe.code_sha256 != manifest.recipe.code_sha256:
         raise ContradictionError(
@@ -49,18 +46,11 @@ def encoder_of(root: Path, manifest: Manifest, elsewhere: Elsewhere, **run: Any)
     return load_encoder(root, manifest, elsewhere, **run)
 
 
-def _open(
-    root: Path,
-    manifest: Manifest,
-    source: Any,
-    columns: Columns,
-    ids: Sequence[Any] | str | Path | None,
-    metadata: Metadata,
-) -> ItemSource | ArraySource:
+def _open(root: Path, manifest: Manifest, source: Any, beside: Beside) -> ItemSource | ArraySource:
     """The source, read as what the index holds. Raises UsageError or SourceError where it is something else."""
     holds = manifest.recipe.modality
     asked = None if holds is Modality.VECTOR else holds
-    opened = open_input(source, ids, metadata, read_as(source, asked, with_network=asked is not None), columns)
+    opened = open_input(source, beside, read_as(source, asked, with_network=asked is not None))
     if opened.modality is Modality.TENSOR and holds is Modality.IMAGE:
         opened.modality = Modality.IMAGE  # an array a picture, for a network that reads pictures
     if opened.modality is not holds:

@@ -13,11 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from embedsearch.artifact import read_manifest
 from embedsearch.artifact.adding import unfinished_adds
+from embedsearch.artifact.lock import is_being_written
+from embedsearch.artifact.pending import unfinished_build
 from embedsearch.artifact.skipped import skip_reasons
 from embedsearch.engine.asking import Wanted, answers, as_queries
 from embedsearch.engine.elsewhere import Elsewhere, load_encoder
 from embedsearch.errors import UsageError
-from embedsearch.pipeline.search import Searcher
+from embedsearch.pipeline.search import Searcher, as_ids
 from embedsearch.types import Hit, Hits, Modality, NoProgress, Progress
 from embedsearch.vectors import Matrix
 
@@ -72,9 +74,9 @@ class Index:
     ) -> Hits:
         """The k items most like one query, best first.
 
-        query: a path, URL, PIL image or array for an index of pictures; a text for an index of texts.
-        vector: float D instead, or of the source's width for vectors indexed with pca or whiten. where: an
-        SQL condition over the metadata, such as "price < 20", that hits must meet. min_score: leaves out
+        query: a path, URL, PIL image or array for an index of pictures; a text for an index of texts; a vector for an
+        index of vectors. vector: float D instead, or of the source's width for vectors indexed with pca or whiten.
+        where: an SQL condition over the metadata, such as "price < 20", that hits must meet. min_score: leaves out
         hits that score less; max_distance: of an l2 index, those that are farther. k: None for all; with one
         of these, for all that are so near. recall: recall@10 of this search, in place of what the index was
         built for. group: of an index of chunks, the best chunk of each text only.
@@ -83,6 +85,8 @@ class Index:
         """
         if (query is None) == (vector is None):
             raise UsageError("search takes either a query or vector=, not both and not none")
+        if vector is None and self._is_vector(query):
+            vector, query = query, None
         searcher, wanted = self._searcher, Wanted(k, where, min_score, max_distance, recall, group)
         if query is not None:
             return answers(searcher, self._encoder_of(searcher).encode([query]), wanted)[0]
@@ -109,15 +113,21 @@ class Index:
         vectors: float N x D instead of queries. For arrays without metadata `search_vectors` is faster.
         """
         searcher, wanted = self._searcher, Wanted(k, where, min_score, max_distance, recall, group)
+        if vectors is None and len(queries) and self._is_vector(queries[0]):
+            vectors = queries
         if vectors is not None:
             return answers(searcher, as_queries(searcher, vectors), wanted)
         if len(queries) == 0:
             return []
         return answers(searcher, self._encoder_of(searcher).encode(queries), wanted)
 
+    def _is_vector(self, query: Any) -> bool:
+        """Whether what is asked with is a vector already, as those that the index was built of."""
+        return self.modality is Modality.VECTOR and not isinstance(query, str | Path)
+
     def similar(
         self,
-        item_id: str,
+        item_id: str | int,
         *,
         k: int | None = 10,
         where: str | None = None,
@@ -136,7 +146,7 @@ class Index:
 
     def similar_many(
         self,
-        ids: Sequence[str],
+        ids: Sequence[str | int],
         *,
         k: int | None = 10,
         where: str | None = None,
@@ -167,12 +177,10 @@ class Index:
             return ids, scores
         return searcher.store.ids_at(rows), scores
 
-    def vectors(self, ids: Sequence[str]) -> Matrix:
+    def vectors(self, ids: Sequence[str | int]) -> Matrix:
         """The stored vectors of `ids`, float32 len(ids) x D. Raises UnknownNameError for an unknown id."""
-        if isinstance(ids, str):
-            raise UsageError("vectors takes a list of ids")
         searcher = self._searcher
-        return searcher.store.vectors_at(searcher.rows_of(list(ids)))
+        return searcher.store.vectors_at(searcher.rows_of(ids))
 
     def save_sheet(self, queries: Sequence[tuple[str, Any]], answers: Sequence[Hits], path: str | Path) -> None:
         """Draws answers as one picture, a row a query.
@@ -188,15 +196,15 @@ class Index:
         """What the items are made of."""
         return self._searcher.manifest.recipe.modality
 
-    def item(self, item_id: str) -> Hit:
+    def item(self, item_id: str | int) -> Hit:
         """One indexed item with its metadata, as a hit of rank 1 whose score is NaN."""
         searcher = self._searcher
         return searcher.store.hits(searcher.rows_of([item_id]), np.array([np.nan], np.float32))[0]
 
     def info(self) -> dict[str, Any]:
         """The manifest as plain data: recipe, counts, index and its measured recall, versions, sizes, what has changed
-        since the index file was built, adds that were interrupted, and how often each reason stands in
-        skipped.jsonl."""
+        since the index file was built, adds and a build that have not finished (their sources), whether another process
+        is writing now, and how often each reason stands in skipped.jsonl."""
         searcher = self._searcher
         body = searcher.manifest.to_dict()
         sizes = {name: int(record["size"]) for name, record in body.pop("files").items()}
@@ -212,6 +220,8 @@ class Index:
             "n_added": searcher.store.n_added,
             "drift": asdict(searcher.drift()),
             "unfinished_adds": unfinished_adds(self.path),
+            "unfinished_build": unfinished_build(self.path, searcher.manifest.generation),
+            "being_written": is_being_written(self.path),
         }
 
     @property
@@ -235,7 +245,8 @@ class Index:
     def _encoder_of(self, searcher: Searcher) -> Encoder:
         with self._encoder_lock:
             if self._encoder is None or not self._encoder[0].encodes_as(searcher):
-                self._encoder = searcher, load_encoder(self.path, searcher.manifest, self._elsewhere)
+                with searcher.reading():
+                    self._encoder = searcher, load_encoder(self.path, searcher.manifest, self._elsewhere)
             return self._encoder[1]
 
     def add(
@@ -244,6 +255,7 @@ class Index:
         *,
         ids: Sequence[Any] | str | Path | None = None,
         metadata: Metadata = None,
+        id_prefix: str | None = None,
         id_column: str | None = None,
         text_column: str | None = None,
         image_column: str | None = None,
@@ -252,13 +264,15 @@ class Index:
     ) -> AddReport:
         """Adds what a source gives, of every kind that `build` takes for such an index; known ids are replaced.
 
+        Rows that have no ids are numbered; where such an id is that of other content from another source, it is a
+        UsageError: give ids, or id_prefix, a word before each.
         Network, layer, pooling, projection and metric are those of the index. What has not changed is not read again,
         and nothing goes away that the source lacks. Found at once. restart: throws away what an interrupted add of this
         source has extracted, instead of going on with it. For the rest, and the warning when inputs were left out, see
         `build`. Raises EmbedSearchError of all kinds; the index then stays as it was.
         """
         from embedsearch.engine.changing import add
-        from embedsearch.engine.inputs import warn_of_skips
+        from embedsearch.engine.inputs import Beside, warn_of_skips
         from embedsearch.sources import Columns
 
         self.refresh()
@@ -267,10 +281,8 @@ class Index:
             self.path,
             searcher.manifest,
             source,
-            Columns(id_column, text_column, image_column),
+            Beside(ids, metadata, Columns(id_column, text_column, image_column), id_prefix),
             lambda: self._encoder_of(searcher),
-            ids=ids,
-            metadata=metadata,
             restart=restart,
             progress=progress,
         )
@@ -278,7 +290,7 @@ class Index:
         warn_of_skips(self.path, report.n_skipped, report.reasons)
         return report
 
-    def delete(self, ids: Sequence[Any] | str = (), *, where: str | None = None) -> DeleteReport:
+    def delete(self, ids: Sequence[Any] | str | int = (), *, where: str | None = None) -> DeleteReport:
         """Takes items out, by id, by an SQL condition over the metadata, or both; none of them is an answer any more.
 
         Of an index of chunks, ids are those of texts, and a text goes with all its chunks. Raises UnknownNameError when
@@ -286,7 +298,7 @@ class Index:
         """
         from embedsearch.pipeline.change.delete import run_delete
 
-        asked = [ids] if isinstance(ids, str) else [str(item_id) for item_id in ids]
+        asked = as_ids([ids] if isinstance(ids, str | int) else ids)
         report = run_delete(self.path, asked, where)
         self.refresh()
         return report

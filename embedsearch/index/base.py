@@ -32,7 +32,7 @@ class VectorIndex(ABC):
 
     family: as registered. exact: search gives what brute force gives. suffix: of its file. holds_out: recall can only
     be measured with rows that are not in the index yet: a graph leads a row that it holds straight to its neighbours,
-    which it does for no new query (recall .985 instead of .959 on text embeddings).
+    which it does for no new query (docs/promises.md shows how much that would add).
     """
 
     family: ClassVar[str]

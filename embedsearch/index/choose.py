@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from numbers import Integral, Real
 from typing import Any
 
 from embedsearch.config import parse_bytes
@@ -41,10 +43,17 @@ class IndexRequest:
 
     def __post_init__(self) -> None:
         require_recall(self.recall)
+        for name in ("recall", "latency_ms"):
+            if isinstance(value := getattr(self, name), Real):  # numpy's numbers become Python's, which JSON knows
+                object.__setattr__(self, name, int(value) if isinstance(value, Integral) else float(value))
         if self.memory_bytes is not None and self.memory_bytes < 1:
             raise UsageError(f"memory is {self.memory_bytes} bytes; it must be above 0")
-        if self.latency_ms is not None and not (isinstance(self.latency_ms, int | float) and self.latency_ms > 0):
-            raise UsageError(f"latency is {self.latency_ms} ms; it must be above 0")
+        if self.latency_ms is not None and not (
+            isinstance(self.latency_ms, int | float) and 0 < self.latency_ms < math.inf
+        ):
+            raise UsageError(f"latency is {self.latency_ms!r} ms; it must be a number above 0")
+        if not isinstance(self.family, str):
+            raise UsageError(f"index is {self.family!r}; it must be a name, such as auto, or a FAISS factory string")
         if (
             self.family != "auto"
             and not is_factory(self.family)
@@ -104,11 +113,15 @@ def _candidates(request: IndexRequest, n: int, dim: int) -> list[tuple[str, str]
     size = f"{n:,} x {dim} = {values:,} values"
     if request.recall is not None and request.recall > GRAPH_MAX_RECALL:
         return [("flat", f"recall {request.recall:g} is promised, above {GRAPH_MAX_RECALL} only exact search is sure")]
+    in_time = "" if most == FLAT_MAX_VALUES else f" that exact search compares in {request.latency_ms:g} ms"
+    why = f"more than the {most:,}{in_time}" if in_time else f"more than {most:,}"
+    if values <= most:
+        why = "for which exact search takes more memory than there may be"
     approximate = [
-        ("graph", f"{size}, more than {most:,}"),
+        ("graph", f"{size}, {why}"),
         ("ivf", f"{size}, for which a graph takes more memory than there may be"),
     ]
-    return [("flat", f"{size}, at most {most:,}"), *approximate] if values <= most else approximate
+    return [("flat", f"{size}, at most {most:,}{in_time}"), *approximate] if values <= most else approximate
 
 
 def _named(request: IndexRequest, n: int, dim: int, reason: str, family: str | None = None) -> Choice:
@@ -125,7 +138,7 @@ def _too_large(request: IndexRequest, n: int, dim: int, tried: list[Choice]) -> 
     least = min(choice.memory_bytes for choice in tried)
     assert request.memory_bytes is not None
     return PromiseError(
-        f"{n:,} vectors of {dim} dimensions do not fit in {in_mib(request.memory_bytes)}: {needs}; "
+        f"{n:,} vectors of {dim} dimensions do not fit in {in_mib(request.memory_bytes, as_limit=True)}: {needs}; "
         f"allow --memory {in_mib(least)}, or take fewer dimensions with --pca"
     )
 
@@ -146,11 +159,11 @@ def changed_request(
     return given
 
 
-def require_recall(recall: float | None) -> float:
+def require_recall(recall: Any) -> float:
     """`recall`, or USUAL_RECALL for None. Raises UsageError when it can be no share."""
-    if recall is not None and (not isinstance(recall, int | float) or not 0 < recall <= 1):
-        raise UsageError(f"recall is {recall}; it must be above 0 and at most 1, such as 0.95")
-    return USUAL_RECALL if recall is None else recall
+    if recall is not None and (not isinstance(recall, Real) or not 0 < float(recall) <= 1):
+        raise UsageError(f"recall is {recall!r}; it must be above 0 and at most 1, such as 0.95")
+    return USUAL_RECALL if recall is None else float(recall)
 
 
 def is_factory(name: str) -> bool:
@@ -158,6 +171,9 @@ def is_factory(name: str) -> bool:
     return bool(_FACTORY.fullmatch(name))
 
 
-def in_mib(n_bytes: int) -> str:
-    """Bytes, rounded up to whole MiB."""
-    return f"{-(-n_bytes // 2**20)}MiB"
+def in_mib(n_bytes: int, *, as_limit: bool = False) -> str:
+    """Bytes as parse_bytes reads them, in whole MiB, or in hundredths of those where they are few: rounded up, or down
+    where they are a limit, so that what is larger than a limit never looks the same."""
+    parts = 1 if n_bytes >= 100 * 2**20 else 100
+    rounded = n_bytes * parts // 2**20 if as_limit else -(-n_bytes * parts // 2**20)
+    return f"{rounded / parts:.10g}MiB" if rounded else f"{n_bytes}B"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from embedsearch.artifact import Layout, write_lock, write_manifest
 from embedsearch.config import Recipe
-from embedsearch.errors import ContradictionError, DamagedIndexError, SourceError
+from embedsearch.errors import ContradictionError, DamagedIndexError, SourceError, counted
 from embedsearch.index import IndexRequest, choose_index
 from embedsearch.pipeline.chunks import input_column, store_schema
 from embedsearch.pipeline.columns import fitted_columns
@@ -34,8 +35,9 @@ class BuildReport:
     encoder: the network, its layers and where its weights were found; "" for vectors. n_new: inputs
     extracted now. n_known: inputs that were stored already. n_removed: inputs that the source no longer has.
     n_guests: inputs that were added from other sources, and stay. n_dropped: items that were added, and are gone
-    because the build began anew. reasons: why inputs were left out, and how
-    often. up_to_date: nothing to do. index: what the index is and was measured to do, as IndexEntry has it.
+    because the build began anew. reasons: why inputs were left out, and how often. renamed: metadata columns that are
+    kept under other names. up_to_date: nothing to do. index: what the index is and was measured to do, as IndexEntry
+    has it.
     """
 
     root: Path
@@ -52,6 +54,7 @@ class BuildReport:
     encoder: str = ""
     up_to_date: bool = False
     reasons: dict[str, int] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
     index: dict[str, Any] = field(default_factory=dict)
 
 
@@ -61,22 +64,24 @@ def run_build(
     recipe: Recipe,
     encoder: Encoder | None,
     *,
-    index: IndexRequest,
+    asked: Mapping[str, Any],
     restart: bool,
     progress: Progress,
 ) -> BuildReport:
     """Builds, goes on with, or brings up to date the index at `root`; one commit at the end.
 
-    recipe: fully resolved. encoder: of that recipe, None for a matrix. Raises EmbedSearchError of all
-    kinds; whatever was committed before stays as it was.
+    recipe: fully resolved. encoder: of that recipe, None for a matrix. asked: fields of an IndexRequest; where an index
+    is brought up to date, they take the place of what was asked for before, and the others stay. Raises
+    EmbedSearchError of all kinds; whatever was committed before stays as it was.
     """
     layout = Layout(root)
     require_ours(layout)
     root.mkdir(parents=True, exist_ok=True)
     with write_lock(root):
         state = open_state(layout, recipe, source, restart=restart)
-        if state.updates and state.manifest is not None and index == IndexRequest():
-            index = asked_for(state.manifest.index)  # what was promised once goes on being kept
+        before = state.manifest.index if state.updates and state.manifest is not None else None
+        # what was promised once goes on being kept
+        index = replace(IndexRequest() if before is None else asked_for(before), **dict(asked))
         with SkipLog(layout.skipped_partial, before=layout.skipped if state.updates else None) as skips:
             report = _extract(layout, state, source, encoder, skips, progress)
             if _is_up_to_date(layout, state, report, index):
@@ -102,7 +107,7 @@ def _extract(
     postprocess = Postprocess(state.recipe.normalize, state.projection)
     writer = _writer(layout, state, source)
     key = input_column(state.recipe)
-    report = BuildReport(layout.root, state.resumed, long_texts=state.recipe.long_texts)
+    report = BuildReport(layout.root, state.resumed, long_texts=state.recipe.long_texts, renamed=source.renamed)
     if encoder is not None:
         report.encoder = (
             f"{state.recipe.backbone} at {', '.join(state.recipe.layers)}, weights: {encoder.weights_origin}"
@@ -126,15 +131,24 @@ def _extract(
             gone += sorted(filter(ledger.owns, shard.changed.difference(shard.inputs)))
         gone += [item_id for item_id in ledger.unmet() if not item_id.startswith(tuple(unlisted))]
         report.n_guests = ledger.n_guests()
-    if report.n_new + report.n_known == 0 and encoder is not None:
+    if report.n_new + report.n_known == 0 and (encoder is not None or gone):
         # an unmounted drive must not cost what was extracted from it
-        raise SourceError(nothing_to_index(source, skips, layout))
+        raise SourceError(nothing_to_index(source, skips, layout) + _kept(layout, len(gone)))
     if gone:
         writer.delete(gone, key)
     state.wrote(writer)
     report.n_removed, report.n_skipped, report.reasons = len(gone), skips.n, dict(skips.reasons)
     report.n_items = 0 if writer.is_empty else len(writer.open())
     return report
+
+
+def _kept(layout: Layout, n: int) -> str:
+    if n == 0:
+        return ""
+    return (
+        f"; {layout.root} keeps {counted(n, 'item')} of it; to take out what came from its own source, use "
+        f'`embedsearch delete {layout.root} --where "added_from IS NULL"`'
+    )
 
 
 def _writer(layout: Layout, state: BuildState, source: ItemSource | ArraySource) -> StoreWriter:
@@ -163,11 +177,8 @@ def _is_up_to_date(layout: Layout, state: BuildState, report: BuildReport, index
     manifest = state.manifest
     if manifest is None or state.resumed or report.n_new or report.n_removed:
         return False
-    if index == IndexRequest():
-        as_asked = True
-    elif manifest.index.request:
-        as_asked = IndexRequest.from_dict(manifest.index.request) == index
-    else:
+    as_asked = asked_for(manifest.index) == index
+    if not (as_asked or manifest.index.request):  # before requests were recorded
         as_asked = choose_index(index, manifest.n_items, manifest.dim).family == manifest.index.family
     return as_asked and not state.items_are_fresh and latest_version(layout.items) == state.base_version
 

@@ -70,7 +70,8 @@ def build_index(
 def _require_memory(index: VectorIndex, request: IndexRequest) -> None:
     taken = round(index.bytes_per_vector * len(index))
     if request.memory_bytes is not None and taken > request.memory_bytes:
+        allowed = in_mib(request.memory_bytes, as_limit=True)
         raise PromiseError(
-            f"{index.family} takes {in_mib(taken)}, more than --memory {in_mib(request.memory_bytes)} allows; "
+            f"{index.family} takes {in_mib(taken)}, more than --memory {allowed} allows; "
             f"allow --memory {in_mib(taken)}, or take --index ivf or fewer dimensions with --pca"
         )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedsearch.artifact import Layout, Manifest, read_manifest, verify_files
-from embedsearch.errors import DamagedIndexError, UsageError, unknown
+from embedsearch.errors import DamagedIndexError, OutdatedReaderError, UsageError, counted, unknown
 from embedsearch.index import LiveIndex, VectorIndex
 from embedsearch.index.choose import require_recall
 from embedsearch.index.flat import FlatIndex
@@ -56,7 +58,7 @@ class Searcher:
             manifest = read_manifest(root)
             try:
                 return cls._open(root, manifest, verify_everything, before)
-            except DamagedIndexError:
+            except (DamagedIndexError, OutdatedReaderError):
                 # a writer may have replaced it meanwhile, and removed what nobody should hold any more
                 if read_manifest(root).generation == manifest.generation:
                     raise
@@ -74,6 +76,16 @@ class Searcher:
             main = INDEXES.get(manifest.index.family).load(root / file, metric)
         curve = stored_curve(manifest.index.tuned)
         return cls(root, manifest, store, main, current_index(root, manifest, main, store), curve)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Around the reading of files that were not read when it was opened: they may have been removed since."""
+        try:
+            yield
+        except DamagedIndexError as error:
+            if outdated := self.store.outdated:
+                raise outdated from error
+            raise
 
     def encodes_as(self, other: Self) -> bool:
         """Whether inputs become the same vectors in both."""
@@ -186,13 +198,27 @@ class Searcher:
             hits.note = f"{n_found} {what} are there to be found, {k} were asked for"
         return hits
 
-    def rows_of(self, ids: Sequence[str]) -> Rows:
-        """The rows of known ids. Raises UnknownNameError naming the first that is not in the index."""
+    def rows_of(self, ids: Sequence[Any]) -> Rows:
+        """The rows of known ids. Raises UnknownNameError naming the first that is not in the index, UsageError for what
+        is no id."""
+        ids = as_ids(ids)
         rows = self.store.rows_of(ids)
         if (rows < 0).any():
             missing = ids[int(np.argmax(rows < 0))]
-            raise unknown("id", missing, self.store.some("id"), f"({len(self.store):,} items in {self.root})")
+            raise unknown("id", missing, self.store.some("id"), f"({counted(len(self.store), 'item')} in {self.root})")
         return rows
+
+
+def as_ids(ids: Any) -> list[str]:
+    """Ids as the index has them: whole numbers are written out, as a build does it. Raises UsageError for all else."""
+    if isinstance(ids, str) or not isinstance(ids, Iterable):
+        raise UsageError(f"ids are {ids!r}; give a list of them")
+    found = []
+    for given in ids:
+        if isinstance(given, bool) or not isinstance(given, str | Integral):
+            raise UsageError(f"{given!r} is no id; an id is a text, or a whole number that stands for one")
+        found.append(str(given))
+    return found
 
 
 def _record(manifest: Manifest) -> object:

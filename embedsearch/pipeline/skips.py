@@ -75,7 +75,7 @@ def nothing_to_index(source: ItemSource | ArraySource, skips: SkipLog, layout: L
     if skips.n == 0:
         return f"{source.location} holds no {source.modality.value}s"
     reason, count = max(skips.reasons.items(), key=lambda pair: pair[1])
-    return (
-        f"nothing to index in {source.location}: all {skips.n} inputs were left out, "
-        f"{count} of them because: {reason} (see {layout.skipped_partial})"
-    )
+    all_of_them = f"all {skips.n:,} inputs were left out, {count:,} of them"
+    if skips.n == 1:
+        all_of_them = "its only input was left out"
+    return f"nothing to index in {source.location}: {all_of_them}, because: {reason} (see {layout.skipped_partial})"

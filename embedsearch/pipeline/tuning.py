@@ -81,7 +81,7 @@ def tune(
             if request.latency_ms is not None and latency_ms > request.latency_ms:
                 raise PromiseError(
                     f"recall {wanted:g} takes {latency_ms:.2f} ms a query here, more than --latency-ms "
-                    f"{request.latency_ms:g}; ask for less recall ({_told(curve)}) or more time"
+                    f"{request.latency_ms:g}; {_in_time(index, proving.xq, curve, wanted, request.latency_ms)}"
                 )
             return Tuned(point.search, proof, latency_ms, len(proving), curve)
     raise PromiseError(
@@ -133,8 +133,13 @@ def _latency_ms(index: VectorIndex, xq: Matrix, search: Mapping[str, int]) -> fl
     return round(float(np.median(times)) * 1000, 4)
 
 
-def _told(curve: list[Point]) -> str:
-    return ", ".join(f"{point.recall:.3f}" for point in curve[:6])
+def _in_time(index: VectorIndex, xq: Matrix, curve: list[Point], wanted: float, limit_ms: float) -> str:
+    """What a user may ask for instead: the most recall below `wanted` whose search takes no longer than `limit_ms`."""
+    for point in sorted((point for point in curve if point.low < wanted), key=lambda point: -point.low):
+        latency_ms = _latency_ms(index, xq, point.search)
+        if latency_ms <= limit_ms:
+            return f"--recall {np.floor(point.low * 1000) / 1000:g} takes {latency_ms:.2f} ms, or allow more time"
+    return "no search with less recall was in time either, so allow more time"
 
 
 def stored_curve(tuned: Mapping[str, Any] | None) -> list[Point]:

@@ -2,10 +2,12 @@
 
 from embedsearch.sources.arrays import ArraySource, read_matrix
 from embedsearch.sources.base import Columns, ItemSource
+from embedsearch.sources.beside import read_beside
 from embedsearch.sources.files import printable, read_bytes
 from embedsearch.sources.folder import UNLISTED
-from embedsearch.sources.lines import read_lines
+from embedsearch.sources.lines import LinesSource, read_lines
 from embedsearch.sources.opening import open_source
+from embedsearch.sources.prefixed import PrefixedSource
 from embedsearch.sources.tensors import TensorSource
 
 __all__ = [
@@ -13,9 +15,12 @@ __all__ = [
     "ArraySource",
     "Columns",
     "ItemSource",
+    "LinesSource",
+    "PrefixedSource",
     "TensorSource",
     "open_source",
     "printable",
+    "read_beside",
     "read_bytes",
     "read_lines",
     "read_matrix",

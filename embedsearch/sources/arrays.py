@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +17,7 @@ from embedsearch.sources.base import free_name
 from embedsearch.sources.files import filesystem, local_path, open_binary
 from embedsearch.types import Modality
 
+_MISSING = ("None", "nan", "<NA>", "NaT")  # what numpy and pandas have where there is no value
 IN_MEMORY = "<array>"  # the location of what was given in Python
 
 
@@ -43,6 +45,7 @@ class ArraySource:
         self._matrix = matrix
         self._ids = ids
         self._metadata = metadata
+        self._prefix = ""
         self.renamed = renamed or {}
 
     @classmethod
@@ -54,14 +57,23 @@ class ArraySource:
     def from_memory(cls, x: ArrayLike, ids: Sequence[Any] | None = None, metadata: Any = None) -> Self:
         """metadata: a pyarrow Table, a pandas DataFrame, or a mapping of columns."""
         table, renamed = as_table(metadata)
-        own_ids = None if ids is None else [str(i) for i in ids]
-        return cls(np.asarray(x), own_ids, table, location=IN_MEMORY, renamed=renamed)
+        return cls(as_array(x, "vectors"), given_ids(ids), table, location=IN_MEMORY, renamed=renamed)
 
     def described(self, ids: Sequence[Any] | None, metadata: Any) -> Self:
         """The same rows with other ids and metadata."""
         found = type(self).from_memory(self._matrix, ids, metadata)
         found.location = self.location
         return found
+
+    def prefixed(self, prefix: str) -> Self:
+        """The same rows with `prefix` before each id."""
+        found = copy(self)
+        found._prefix = prefix + self._prefix
+        return found
+
+    @property
+    def is_numbered(self) -> bool:
+        return self._ids is None
 
     @property
     def schema(self) -> pa.Schema:
@@ -77,10 +89,13 @@ class ArraySource:
     def blocks(self, n_rows: int) -> Iterator[tuple[list[str], NDArray[np.float32], list[dict[str, Any]]]]:
         """Ids, vectors (float32 C-order) and metadata of up to `n_rows` rows at a time."""
         for start in range(0, len(self._matrix), n_rows):
-            x = np.ascontiguousarray(self._matrix[start : start + n_rows], dtype=np.float32)
+            with np.errstate(over="ignore"):  # such a number becomes infinity, and its row is left out
+                x = np.ascontiguousarray(self._matrix[start : start + n_rows], dtype=np.float32)
             numbers = range(start, start + len(x))
             ids = [str(i) for i in numbers] if self._ids is None else list(self._ids[start : start + len(x)])
             rows = [{}] * len(x) if self._metadata is None else self._metadata.slice(start, len(x)).to_pylist()
+            if self._prefix:
+                ids = [self._prefix + item_id for item_id in ids]
             yield ids, x, rows
             _release(self._matrix)
 
@@ -118,6 +133,27 @@ def read_matrix(location: str) -> NDArray[Any]:
     return array
 
 
+def given_ids(ids: Any) -> list[str] | None:
+    """One id a row, each as text. Raises UsageError for what is no list of them, and for an id that is missing."""
+    if ids is None:
+        return None
+    if isinstance(ids, str) or not isinstance(ids, Iterable):
+        raise UsageError(f"ids are {ids!r}; give a list with one a row, or a file with one a line")
+    found = list(ids)
+    for row, item_id in enumerate(found):
+        if not isinstance(item_id, str) and str(item_id) in _MISSING:
+            raise UsageError(f"the id in row {row} is {item_id}; every row needs one")
+    return [str(item_id) for item_id in found]
+
+
+def as_array(x: ArrayLike, what: str) -> NDArray[Any]:
+    """`x` as numpy has it. Raises UsageError for rows that are not of one shape."""
+    try:
+        return np.asarray(x)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{what} cannot be read as one array, give rows of one shape: {error}") from error
+
+
 def require_as_many(n: int, what: str, ids: Sequence[Any] | None, metadata: pa.Table | None) -> None:
     """Raises UsageError when ids or metadata are given for another number of rows than `n`."""
     for told, given in (("ids", ids), ("metadata rows", metadata)):
@@ -139,7 +175,7 @@ def row_hash(row: NDArray[Any], metadata: dict[str, Any] | None) -> str:
 def as_table(metadata: Any) -> tuple[pa.Table | None, dict[str, str]]:
     """A table of metadata under names that the store can keep, and which of them are new: old -> new.
 
-    metadata: a pyarrow Table, a pandas DataFrame, a mapping of columns, or None.
+    metadata: a pyarrow Table, a pandas DataFrame, a mapping of columns, a list of mappings, or None.
     """
     if metadata is None:
         return None, {}
@@ -148,6 +184,9 @@ def as_table(metadata: Any) -> tuple[pa.Table | None, dict[str, str]]:
             table = metadata
         elif hasattr(metadata, "columns") and hasattr(metadata, "iloc"):
             table = pa.Table.from_pandas(metadata, preserve_index=False)
+        elif isinstance(metadata, Sequence) and all(isinstance(row, Mapping) for row in metadata):
+            columns = dict.fromkeys(name for row in metadata for name in row)  # a row may lack some
+            table = pa.table({name: [row.get(name) for row in metadata] for name in columns})
         else:
             table = pa.table(metadata)
     except (TypeError, ValueError, pa.ArrowException) as error:

@@ -12,6 +12,8 @@ import pyarrow as pa
 
 from embedsearch.types import CHUNK_COLUMNS, STORE_COLUMNS, Item, Modality, Skip
 
+_NO_NAMES = str.maketrans(".`\0", "___")
+
 
 @dataclass(frozen=True, slots=True)
 class Columns:
@@ -40,6 +42,11 @@ class ItemSource(ABC):
         """How many inputs a walk gives, or None where counting is as dear as walking."""
 
     @property
+    def is_numbered(self) -> bool:
+        """True when ids only count the inputs: the same ones are in any other source of the kind."""
+        return False
+
+    @property
     def schema(self) -> pa.Schema:
         """Names and types of the items' metadata."""
         return pa.schema([])
@@ -62,10 +69,11 @@ def text_hash(text: str) -> str:
 def free_name(name: str, taken: set[str]) -> str:
     """A name near `name` under which the store can keep a metadata column.
 
-    Dots mean nesting to the store, names that begin with _row are its own, and empty ones it does not
-    take; underscores are added while a name collides with a store column or another in `taken`.
+    Dots mean nesting to the store, backticks end its quoted names and zeros any, those that begin with _row are its
+    own, and empty ones it does not take; underscores are added while a name collides with a store column or another in
+    `taken`.
     """
-    free = name.strip().replace(".", "_") or "column"
+    free = name.strip().translate(_NO_NAMES) or "column"
     if free.startswith("_row"):
         free = free.lstrip("_")
     while free in STORE_COLUMNS or free in CHUNK_COLUMNS or free in taken:

@@ -1,14 +1,14 @@
-"""A file of texts, one a line; the id is the line number, counted from 1."""
+"""A file of texts, one a line; the id is the line number, counted from 1, unless ids are given beside it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import pyarrow as pa
 
-from embedsearch.errors import SourceError
+from embedsearch.errors import SourceError, UsageError, counted
 from embedsearch.sources.base import ItemSource, text_hash
 from embedsearch.sources.files import open_binary
 from embedsearch.types import Item, Modality, Skip
@@ -21,16 +21,24 @@ class LinesSource(ItemSource):
 
     modality = Modality.TEXT
 
-    def __init__(self, location: str) -> None:
+    def __init__(self, location: str, ids: Sequence[str] | None = None) -> None:
+        """ids: one a line. Raises UsageError when there are more or fewer than lines."""
         self.location = location
+        self._ids = ids
         with open_binary(location):
             pass  # a missing file is told now, not in the middle of a build
+        if ids is not None and (n := self.count()) != len(ids):
+            raise UsageError(f"{counted(len(ids), 'id')} for {counted(n, 'line')} of {location}; give one a line")
+
+    @property
+    def is_numbered(self) -> bool:
+        return self._ids is None
 
     @property
     def schema(self) -> pa.Schema:
         return pa.schema([("text", pa.string())])
 
-    def count(self) -> int | None:
+    def count(self) -> int:
         with open_binary(self.location) as lines:
             return sum(1 for _ in lines)
 
@@ -38,12 +46,14 @@ class LinesSource(ItemSource):
         with open_binary(self.location) as lines:
             for number, raw in enumerate(lines, start=1):
                 line = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
+                # a file may grow while it is read
+                item_id = str(number) if self._ids is None or number > len(self._ids) else self._ids[number - 1]
                 try:
                     text = line.decode("utf-8").rstrip("\r\n")
                 except UnicodeDecodeError as error:
-                    yield Skip(str(number), self.location, f"not UTF-8: byte {error.start + 1} of the line")
+                    yield Skip(item_id, self.location, f"not UTF-8: byte {error.start + 1} of the line")
                     continue
-                yield Item(str(number), content=text, fingerprint=text_hash(text), metadata={"text": text})
+                yield Item(item_id, content=text, fingerprint=text_hash(text), metadata={"text": text})
 
 
 def looks_like_word_vectors(location: str) -> bool:

@@ -13,7 +13,7 @@ from embedsearch.sources.lines import LinesSource, looks_like_word_vectors
 from embedsearch.sources.tensors import TensorSource
 from embedsearch.types import Modality
 
-_TABLES = frozenset((".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq"))
+TABLES = frozenset((".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".pq"))
 _READABLE = "a folder, a glob, FILE.txt, FILE.csv, FILE.jsonl, FILE.parquet or FILE.npy"
 
 
@@ -31,14 +31,14 @@ def open_source(
     fs, path = filesystem(location)
     suffix = PurePosixPath(path).suffix.lower()
     named = columns is not None and any((columns.id, columns.text, columns.image))
-    if named and suffix not in _TABLES:
+    if named and suffix not in TABLES:
         raise UsageError(f"{location} is not a table, so it has no columns to name")
     if _exists(fs, path, location):
         if fs.isdir(path):
             return FolderSource(location, modality or Modality.IMAGE)
         if suffix == ".npy":
             return TensorSource.from_file(location) if modality is Modality.TENSOR else ArraySource.from_file(location)
-        if suffix in _TABLES:
+        if suffix in TABLES:
             from embedsearch.sources.table import open_table
 
             return open_table(location, suffix, columns or Columns(), modality)

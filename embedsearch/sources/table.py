@@ -15,21 +15,23 @@ from embedsearch.types import Item, Modality, Skip
 
 
 def open_table(location: str, suffix: str, columns: Columns, modality: Modality | None) -> TableSource:
-    """The source of a table file; a walk over the whole file finds the types of its columns first."""
-    reader: RowReader
+    """The source of a table file."""
+    return TableSource(location, open_reader(location, suffix), columns, modality)
+
+
+def open_reader(location: str, suffix: str) -> RowReader:
+    """The rows of a table file; a walk over the whole file finds the types of its columns first."""
     if suffix in (".parquet", ".pq"):
         from embedsearch.sources.parquet import ParquetReader
 
-        reader = ParquetReader(location)
-    elif suffix in (".jsonl", ".ndjson"):
+        return ParquetReader(location)
+    if suffix in (".jsonl", ".ndjson"):
         from embedsearch.sources.jsonl import JSONLReader
 
-        reader = JSONLReader(location)
-    else:
-        from embedsearch.sources.csv import CSVReader
+        return JSONLReader(location)
+    from embedsearch.sources.csv import CSVReader
 
-        reader = CSVReader(location, delimiter="\t" if suffix == ".tsv" else ",")
-    return TableSource(location, reader, columns, modality)
+    return CSVReader(location, delimiter="\t" if suffix == ".tsv" else ",")
 
 
 class TableSource(ItemSource):
@@ -64,6 +66,10 @@ class TableSource(ItemSource):
         for name in names:
             if name != self._id and not (name == self._content and self.modality is Modality.IMAGE):
                 self._metadata[name] = free_name(name, set(self._metadata.values()))
+
+    @property
+    def is_numbered(self) -> bool:
+        return self._id is None
 
     @property
     def schema(self) -> pa.Schema:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from embedsearch.errors import UsageError
-from embedsearch.sources.arrays import IN_MEMORY, as_table, read_matrix, require_as_many, row_hash
+from embedsearch.sources.arrays import IN_MEMORY, as_array, as_table, given_ids, read_matrix, require_as_many, row_hash
 from embedsearch.sources.base import ItemSource
 from embedsearch.types import Item, Modality, Skip
 
@@ -34,7 +34,7 @@ class TensorSource(ItemSource):
         require_as_many(len(rows), "items", ids, self._table)
         self.location = location
         self._rows = rows
-        self._ids = None if ids is None else [str(i) for i in ids]
+        self._ids = given_ids(ids)
 
     @classmethod
     def from_file(cls, location: str) -> Self:
@@ -44,11 +44,15 @@ class TensorSource(ItemSource):
     @classmethod
     def from_memory(cls, rows: ArrayLike, ids: Sequence[Any] | None = None, metadata: Any = None) -> Self:
         """rows: what numpy takes as one array."""
-        return cls(np.asarray(rows), ids, metadata)
+        return cls(as_array(rows, "items"), ids, metadata)
 
     def described(self, ids: Sequence[Any] | None, metadata: Any) -> Self:
         """The same rows with other ids and metadata."""
         return type(self)(self._rows, ids, metadata, self.location)
+
+    @property
+    def is_numbered(self) -> bool:
+        return self._ids is None
 
     @property
     def schema(self) -> pa.Schema:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -12,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from embedsearch.errors import DamagedIndexError, UsageError
-from embedsearch.store.condition import enclosed
+from embedsearch.errors import ArtifactError, DamagedIndexError, OutdatedReaderError, UsageError
+from embedsearch.store.condition import as_name, enclosed
 from embedsearch.types import STORE_COLUMNS, Hit
 from embedsearch.vectors import Matrix
 
@@ -59,7 +60,8 @@ class ItemStore:
 
     def count_where(self, where: str) -> int:
         """How many rows the SQL condition holds for."""
-        return int(self._dataset.count_rows(filter=where))
+        with self._reading():
+            return int(self._dataset.count_rows(filter=where))
 
     @property
     def schema(self) -> pa.Schema:
@@ -68,10 +70,8 @@ class ItemStore:
     @cached_property
     def row_ids(self) -> NDArray[np.int64]:
         """The stable id of each row, in row order: it outlives compaction, and no other row ever has it."""
-        try:
+        with self._reading():
             table = self._dataset.scanner(columns=[], with_row_id=True, scan_in_order=True).to_table()
-        except (OSError, ValueError) as error:
-            raise DamagedIndexError(f"{self._dataset.uri} cannot be read: {_first_line(error)}") from error
         found: NDArray[np.int64] = table["_rowid"].to_numpy().astype(np.int64)
         return found
 
@@ -174,7 +174,7 @@ class ItemStore:
 
     def batches(self, columns: list[str] | None = None, n_rows: int = 8192) -> Iterator[pa.RecordBatch]:
         """Record batches in row order."""
-        try:
+        with self._reading():
             # Lance reads far ahead unless it is told not to, and would hold most of a store in memory
             scanner = self._dataset.scanner(
                 columns=columns,
@@ -185,8 +185,6 @@ class ItemStore:
                 io_buffer_size=_READ_AHEAD_BYTES,
             )
             yield from scanner.to_batches()
-        except (OSError, ValueError) as error:
-            raise DamagedIndexError(f"{self._dataset.uri} cannot be read: {_first_line(error)}") from error
 
     def hits(self, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> list[Hit]:
         """The items of `rows` as hits, in that order."""
@@ -205,20 +203,76 @@ class ItemStore:
         """
         try:
             table = self._dataset.to_table(columns=["_rowoffset"], filter=enclosed(where))
-        except (ValueError, OSError) as error:
-            columns = ", ".join(["id", *self.metadata_columns])
+        except UsageError:
+            raise
+        except BaseException as error:
+            if not isinstance(error, ValueError | OSError | RuntimeError) and not _is_panic(error):
+                raise
+            if self._odd_columns or self._has_lost_files():
+                raise self._unreadable(error) from error
+            columns = ", ".join(map(as_name, ["id", *self.metadata_columns]))
             reason = _first_line(error).removeprefix("Invalid user input: ").partition(" Valid fields are")[0]
             reason = reason.partition(" Column names are case sensitive")[0]
+            if reason == "Task was aborted" or _is_panic(error):
+                reason = "the store does not know how to read it"
             raise UsageError(f"where {where!r} is not understood: {reason.rstrip('.')}; columns: {columns}") from error
         return np.sort(table["_rowoffset"].to_numpy().astype(np.int64))
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Lance's own errors as ours. Rows are read where they are asked for, so files may have gone since."""
+        try:
+            yield
+        except BaseException as error:
+            if not isinstance(error, OSError | ValueError) and not _is_panic(error):
+                raise
+            raise self._unreadable(error) from error
+
+    @property
+    def _odd_columns(self) -> list[str]:
+        """Columns that builds of before kept under names that the store cannot read; they are renamed now."""
+        return [name for name in self.metadata_columns if "`" in name]
+
+    @property
+    def outdated(self) -> OutdatedReaderError | None:
+        """What to tell a reader of this version where a writer has removed it, None where it is there."""
+        if not self._is_outdated():
+            return None
+        return OutdatedReaderError(
+            f"{Path(self._dataset.uri).parent} has been rebuilt since it was opened, and what is open was removed; "
+            "refresh() goes over to what is there now, or open it again"
+        )
+
+    def _unreadable(self, error: BaseException) -> ArtifactError:
+        if outdated := self.outdated:
+            return outdated
+        if self._odd_columns:
+            return ArtifactError(
+                f"{self._dataset.uri} has the column {self._odd_columns[0]!r}, whose name cannot be read; build it "
+                "anew with --restart, which renames the column"
+            )
+        return DamagedIndexError(f"{self._dataset.uri} cannot be read: {_first_line(error)}")
+
+    def _is_outdated(self) -> bool:
+        """Whether a writer has removed this version, as it does with those that nobody should hold any more."""
+        import lance
+
+        try:
+            uri = str(self._dataset.uri)
+            if all(entry["version"] != self.version for entry in lance.dataset(uri).versions()):
+                return True
+            return _data_files(lance.dataset(uri, version=self.version)) != _data_files(self._dataset)
+        except (OSError, ValueError):
+            return False  # nothing took its place
+
+    def _has_lost_files(self) -> bool:
+        return not all(Path(self._dataset.uri, "data", name).exists() for name in _data_files(self._dataset))
 
     def _take(self, rows: NDArray[np.int64], columns: list[str]) -> pa.Table:
         # Lance wants each row once; search results of a batch repeat rows
         unique, inverse = np.unique(rows, return_inverse=True)
-        try:
+        with self._reading():
             table = self._dataset.take(pa.array(unique), columns=columns)
-        except (OSError, ValueError) as error:
-            raise DamagedIndexError(f"{self._dataset.uri} cannot be read: {_first_line(error)}") from error
         return table.take(pa.array(inverse))
 
     def _read(self, columns: list[str]) -> pa.Table:
@@ -234,5 +288,14 @@ def _matrix(column: Any, dim: int) -> Matrix:
     return np.concatenate(parts) if len(parts) != 1 else np.ascontiguousarray(parts[0])
 
 
-def _first_line(error: Exception) -> str:
+def _data_files(dataset: Any) -> list[str]:
+    return [file.path for fragment in dataset.get_fragments() for file in fragment.data_files()]
+
+
+def _is_panic(error: BaseException) -> bool:
+    """Whether Lance's own code gave up: such errors are no Exception."""
+    return type(error).__name__ == "PanicException"
+
+
+def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0].partition(", /")[0] if str(error) else type(error).__name__

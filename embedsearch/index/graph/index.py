@@ -27,7 +27,7 @@ DEGREE = 48
 EF_CONSTRUCTION = 100
 ALPHA_PERCENT = 120
 EF_SEARCH = 64
-# residuals of one byte find about .998 of the true ten, so a higher promise takes two
+# what residuals of one byte leave of a vector costs recall, so a higher promise takes two
 ONE_BYTE_MAX_RECALL = 0.99
 _EFFORTS = (10, 12, 14, 17, 20, 24, 28, 34, 40, 48, 56, 68, 80, 96, 112, 136, 160, 224, 320, 448, 640, 896, 1280)
 

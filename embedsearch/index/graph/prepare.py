@@ -1,7 +1,7 @@
 """What queries are walked and scored by, compiled: what `Codec.queries` and `Regions.nearest` do in numpy.
 
 Not by a matrix product of numpy's: the threads of its BLAS go on spinning for a while when they are done, and take the
-processor from those that walk (20,000 queries a second instead of 70,000).
+processor from those that walk.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from embedsearch.vectors import Matrix
 
 N_COORDINATES = 32  # leading coordinates that regions are told apart by
 # regions that a walk enters by; the walks that make the graph take more, or regions apart from others would be linked
-# to nothing but themselves (recall .77 instead of .999 on a thousand small clusters, with 2)
+# to nothing but themselves, and small clusters not be found
 N_ENTRIES = 4
 N_BUILD_ENTRIES = 8
 _SEED = 0

@@ -14,6 +14,7 @@ from embedsearch.errors import ContradictionError, SourceError, UsageError
 from embedsearch.pipeline.advice import drift_of
 from embedsearch.pipeline.change.commit import commit_change
 from embedsearch.pipeline.change.merge import Merge, Merged
+from embedsearch.pipeline.change.numbered import require_own_numbers
 from embedsearch.pipeline.change.opening import Change, changing
 from embedsearch.pipeline.change.staging import Staging
 from embedsearch.pipeline.chunks import input_column
@@ -47,6 +48,7 @@ class AddReport:
     n_known: int = 0
     n_skipped: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
     advice: str | None = None
 
     @property
@@ -110,13 +112,14 @@ class _Adding:
         self._progress = progress
         self._merge = Merge(change, columns)
         self._staging: Staging | None = None
-        self._report = AddReport(change.layout.root)
+        self._report = AddReport(change.layout.root, renamed=source.renamed)
         self.merged = Merged(0, 0, 0)
 
     def vectors(self) -> AddReport:
         """Rows of a matrix: nothing is extracted, so nothing is staged."""
         assert isinstance(self._source, ArraySource)
         finish = self._postprocess(self._source)
+        self._require_own_numbers()
         with Lookup(self._change.store, "id", ()) as ledger:
             self._progress.stage("storing", self._source.count())
             for shard in shards(self._source, ledger, None, finish, self._progress.advance):
@@ -129,6 +132,7 @@ class _Adding:
     def items(self, encoder: Encoder, *, restart: bool) -> AddReport:
         """Inputs of a network: staged shard by shard, then merged at once."""
         manifest, source = self._change.manifest, self._source
+        self._require_own_numbers()
         staging = Staging.open(self._change.layout, source.location, manifest.recipe, self._columns, restart=restart)
         self._staging, self._report.resumed = staging, staging.resumed
         with Lookup(self._change.store, input_column(manifest.recipe), staging.staged()) as ledger:
@@ -168,6 +172,10 @@ class _Adding:
         report.n_items, report.reasons = manifest.n_items, dict(self._skips.reasons)
         report.advice = drift_of(change.layout.root, manifest, store).advice
         return report
+
+    def _require_own_numbers(self) -> None:
+        key = input_column(self._change.manifest.recipe)
+        require_own_numbers(self._source, self._change.store, key, self._added_from)
 
     def _count(self, shard: Shard) -> None:
         for skip in shard.skips:

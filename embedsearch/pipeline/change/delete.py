@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsearch.errors import UnknownNameError, UsageError, unknown
+from embedsearch.errors import UnknownNameError, UsageError, counted, unknown
 from embedsearch.pipeline.advice import drift_of
 from embedsearch.pipeline.change.commit import commit_change
 from embedsearch.pipeline.change.opening import Change, changing
@@ -71,6 +71,8 @@ def _unknown(store: ItemStore, missing: list[str], key: str, root: Path) -> Unkn
             f"so give the id {text!r}; nothing was deleted"
         )
     if len(missing) == 1:
-        return unknown("id", missing[0], store.some(key), f"({len(store):,} items in {root}; nothing was deleted)")
+        return unknown(
+            "id", missing[0], store.some(key), f"({counted(len(store), 'item')} in {root}; nothing was deleted)"
+        )
     told = ", ".join(map(repr, missing[:_TOLD])) + (", ..." if len(missing) > _TOLD else "")
     return UnknownNameError(f"{len(missing)} ids are not in {root}: {told}; nothing was deleted")
