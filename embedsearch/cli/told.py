@@ -49,9 +49,10 @@ def how_it_finds(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
         if request.get("latency_ms") is not None:
             lines.append(("speed", f"not measured, {request['latency_ms']:g} ms promised"))
         return lines
+    wide = tuned.get("wide")
     measured, n_queries = tuned["measured"], tuned["n_queries"]
     found = f"{measured['recall']:.4f} ({measured['low']:.4f} to {measured['high']:.4f}) on {n_queries:,} queries"
-    search = ", ".join(f"{name} {value}" for name, value in measured["search"].items())
+    search = ", ".join(f"{name} {value}" for name, value in entry["search"].items())
     machine = f"{entry['threads']} thread{'s' if entry['threads'] != 1 else ''}, {entry['simd']}"
     in_time = f", {request['latency_ms']:g} ms promised" if request.get("latency_ms") is not None else ""
     speed = (
@@ -60,5 +61,6 @@ def how_it_finds(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         *lines,
         ("recall@10", (found if n_queries else "1 (exact)") + promised),
+        *([("recall@100", f"{wide['recall']:.4f} ({wide['low']:.4f} to {wide['high']:.4f})")] if wide else []),
         ("speed", f"{speed} ({search}{'; ' if search else ''}{machine})"),
     ]

@@ -32,13 +32,15 @@ class VectorIndex(ABC):
 
     family: as registered. exact: search gives what brute force gives. suffix: of its file. holds_out: recall can only
     be measured with rows that are not in the index yet: a graph leads a row that it holds straight to its neighbours,
-    which it does for no new query (docs/promises.md shows how much that would add).
+    which it does for no new query (docs/promises.md shows how much that would add). growths: values of K_GROWTH (see
+    growth.py) among which one keeps a promise for more than ten answers, where that has to be measured.
     """
 
     family: ClassVar[str]
     exact: ClassVar[bool]
     suffix: ClassVar[str] = ".faiss"
     holds_out: bool = False
+    growths: tuple[int, ...] = ()
 
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
@@ -123,12 +125,17 @@ class VectorIndex(ABC):
         """
 
     def search_others(self, xq: Matrix, own: Rows, k: int, params: SearchParams) -> tuple[Scores, Rows]:
-        """As `search`, for queries that are rows themselves and no answers to themselves.
+        """As `search`, for queries that are rows themselves and no answers to themselves; those that are held out are
+        no answers at all.
 
         own: int64 n, the row of each query. Where fewer than k others are found the end is -1.
         """
         if self.holds_out:
             return self.search(xq, min(k, len(self)), params)
+        return self.search_but_own(xq, own, k, params)
+
+    def search_but_own(self, xq: Matrix, own: Rows, k: int, params: SearchParams) -> tuple[Scores, Rows]:
+        """As `search_others`, of an index that holds the queries."""
         n = min(k + 1, len(self))
         D, I = self.search(xq, n, {**params, N_OWN: 1})  # noqa: E741
         others = np.argsort(own[:, None] == I, axis=1, kind="stable")[:, :k]  # the own row last

@@ -14,6 +14,7 @@ from embedsearch.index import parts
 from embedsearch.index.allowed import Selected
 from embedsearch.index.base import N_OWN, Rows, Scores, SearchParams
 from embedsearch.index.faiss_index import FaissIndex
+from embedsearch.index.growth import GROWTHS, grown
 from embedsearch.index.walking import walk_among
 from embedsearch.index.widening import probe_until_settled
 from embedsearch.types import Metric
@@ -43,6 +44,7 @@ class FactoryIndex(FaissIndex):
     def __init__(self, faiss_index: Any, metric: Metric) -> None:
         super().__init__(faiss_index, metric)
         self.holds_out = parts.is_graph(faiss_index)
+        self.growths = GROWTHS if self.holds_out else ()
 
     @classmethod
     def planned_bytes(cls, n: int, dim: int, build: Mapping[str, Any]) -> float:
@@ -81,7 +83,7 @@ class FactoryIndex(FaissIndex):
             # more answers lie in more lists: the neighbourhood that holds them grows
             search["nprobe"] = math.ceil(search["nprobe"] * max(wanted / 10, 1.0) ** 0.5)
         if "ef_search" in knobs:
-            search["ef_search"] = max(search["ef_search"], k)
+            search["ef_search"] = grown(search["ef_search"], k, params)
         if "k_factor" in knobs:
             search["k_factor"] = max((search["k_factor"] * wanted + n_own) / k, 1.0)
         if allowed is not None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from embedsearch.index.base import SearchParams
 from embedsearch.index.faiss_index import FaissIndex
 from embedsearch.index.flat import search_allowed
+from embedsearch.index.growth import GROWTHS, grown
 from embedsearch.index.walking import walk_among
 from embedsearch.types import Metric
 from embedsearch.vectors import Matrix, faiss_metric
@@ -26,12 +27,13 @@ class HNSWIndex(FaissIndex):
     """FAISS IndexHNSWFlat: Malkov & Yashunin, "Efficient and robust approximate nearest neighbor search
     using Hierarchical Navigable Small World graphs" (2018).
 
-    Build parameters: M (links a node), ef_construction. Search parameter: ef_search.
+    Build parameters: M (links a node), ef_construction. Search parameters: ef_search, k_growth_percent (see growth.py).
     """
 
     family: ClassVar[str] = "hnsw"
     exact: ClassVar[bool] = False
     holds_out = True
+    growths = GROWTHS
 
     @classmethod
     def plan(cls, n: int, dim: int, recall: float) -> dict[str, Any]:
@@ -56,8 +58,7 @@ class HNSWIndex(FaissIndex):
     def search(
         self, xq: Matrix, k: int, params: SearchParams, allowed: NDArray[np.bool_] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        # fewer candidates than k would leave places empty
-        ef_search = max(params.get("ef_search", EF_SEARCH), k)
+        ef_search = grown(params.get("ef_search", EF_SEARCH), k, params)
         if allowed is None:
             D, I = self._faiss.search(xq, k, params=_parameters(ef_search))  # noqa: E741
             short = np.flatnonzero(I[:, -1] < 0)  # the walk met fewer

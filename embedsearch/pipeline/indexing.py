@@ -12,7 +12,7 @@ from embedsearch.index import Choice, IndexRequest, VectorIndex
 from embedsearch.index.choose import in_mib
 from embedsearch.pipeline.fit import sample_rows
 from embedsearch.pipeline.truth import exact_truth, query_rows
-from embedsearch.pipeline.tuning import DEPTH, N_TIMED, K, Tuned, time_exact, tune
+from embedsearch.pipeline.tuning import DEPTH, N_TIMED, K, Tuned, confirm, time_exact, tune
 from embedsearch.registry import INDEXES
 from embedsearch.store import ItemStore
 from embedsearch.types import Metric, Progress
@@ -63,6 +63,8 @@ def build_index(
         truth = exact_truth(store, queries, DEPTH, metric, progress, apart=index.holds_out)
         tuned = tune(index, truth, request, choice.search, progress)
     index.admit(progress.advance)
+    if tuned is not None and index.holds_out:
+        tuned = confirm(index, truth.with_one_another(), request, tuned)
     _require_memory(index, request)
     return Built(index, choice, tuned)
 

@@ -17,6 +17,7 @@ from embedsearch.errors import DamagedIndexError, OutdatedReaderError, UsageErro
 from embedsearch.index import LiveIndex, VectorIndex
 from embedsearch.index.choose import require_recall
 from embedsearch.index.flat import FlatIndex
+from embedsearch.index.growth import K_GROWTH
 from embedsearch.pipeline.advice import Drift, judged
 from embedsearch.pipeline.positions import current_index
 from embedsearch.pipeline.tuning import Point, at_recall, stored_curve
@@ -134,7 +135,7 @@ class Searcher:
                 f"recall {recall:g} cannot be promised: {self.root} {told}; ask for less, or build it with "
                 f"--recall {recall:g} or --index flat"
             )
-        return found
+        return {**found, **{name: value for name, value in entry.search.items() if name == K_GROWTH}}
 
     def _exactly(self, x: Matrix, k: int, allowed: NDArray[np.bool_]) -> tuple[Scores, Rows]:
         """Brute force over the vectors of few rows, as they are stored."""

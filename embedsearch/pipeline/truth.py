@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -46,6 +46,18 @@ class Truth:
         """recall@k of each query. found: int64 n x k, -1 where nothing was found."""
         return recall_with_ties(found, self.rows, self.scores, self.metric.higher_is_better, self._score_of)
 
+    def with_one_another(self) -> Truth:
+        """The same where the queries are answers to each other as well: not to themselves."""
+        higher = self.metric.higher_is_better
+        flat = FlatIndex.create(self.xq.shape[1], self.metric, {})
+        flat.train(self.xq)
+        flat.add(self.xq)
+        depth = self.rows.shape[1]
+        scores, found = flat.search(self.xq, min(depth + 1, len(self)), {})
+        scores[found == np.arange(len(self))[:, None]] = -np.inf if higher else np.inf
+        scores, rows = _merged((self.scores, scores), (self.rows, self.own[found]), depth, higher)
+        return replace(self, rows=rows, scores=scores)
+
     def _score_of(self, query: Rows, row: Rows) -> NDArray[np.float32]:
         rows, place = np.unique(row, return_inverse=True)
         if len(rows) == 0:
@@ -86,7 +98,14 @@ def exact_truth(store: ItemStore, own: Rows, depth: int, metric: Metric, progres
         found_scores, found = part.search(xq, min(depth + 1, len(block)), {})
         found = rows_here[found]
         found_scores[found == own[:, None]] = -np.inf if metric.higher_is_better else np.inf
-        scores, rows = np.concatenate([scores, found_scores], axis=1), np.concatenate([rows, found], axis=1)
-        best = np.argsort(-scores if metric.higher_is_better else scores, axis=1, kind="stable")[:, :depth]
-        scores, rows = np.take_along_axis(scores, best, axis=1), np.take_along_axis(rows, best, axis=1)
+        scores, rows = _merged((scores, found_scores), (rows, found), depth, metric.higher_is_better)
     return Truth(own, xq, rows, scores, metric, store.vectors_at)
+
+
+def _merged(
+    scores: Sequence[NDArray[np.float32]], rows: Sequence[Rows], depth: int, higher: bool
+) -> tuple[NDArray[np.float32], Rows]:
+    """The best `depth` of several answers to each query."""
+    all_scores, all_rows = np.concatenate(scores, axis=1), np.concatenate(rows, axis=1)
+    best = np.argsort(-all_scores if higher else all_scores, axis=1, kind="stable")[:, :depth]
+    return np.take_along_axis(all_scores, best, axis=1), np.take_along_axis(all_rows, best, axis=1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,14 @@ from embedsearch.errors import PromiseError
 from embedsearch.evaluate import mean_with_interval
 from embedsearch.index import IndexRequest, VectorIndex
 from embedsearch.index.choose import USUAL_RECALL
+from embedsearch.index.growth import K_GROWTH
 from embedsearch.pipeline.truth import Truth
 from embedsearch.types import Progress
 from embedsearch.vectors import Matrix
 
 K = 10
-DEPTH = 4 * K  # exact answers kept for each query, so that ties with the tenth can be told
+K_WIDE = 100  # answers for which the growth of the effort is measured
+DEPTH = K_WIDE + K  # exact answers kept for each query: some more than that, so that ties with the last can be told
 N_TIMED, _N_TIMED_LEAST = 200, 5  # queries that are timed one by one
 _TIMING_MS = 300.0  # that timing takes where a query takes long
 _ENOUGH = 0.9995  # no more effort is tried beyond
@@ -43,13 +45,16 @@ class Point:
 @dataclass(frozen=True, slots=True)
 class Tuned:
     """The chosen search parameters, what they were measured to do on queries they were not chosen by, and the
-    whole curve that they were chosen from. latency_ms: the median of single queries."""
+    whole curve that they were chosen from. latency_ms: the median of single queries. wide: what the same search finds
+    of a hundred answers (recall@100), where that was measured; its effort is the one for ten, with what makes it grow.
+    """
 
     search: dict[str, int]
     measured: Point
     latency_ms: float
     n_queries: int
     curve: list[Point]
+    wide: Point | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -77,17 +82,57 @@ def tune(
     for point in _that_reach(curve, wanted) or ([] if request.recall is not None else [best]):
         proof = _measure(index, proving, point.search)
         if proof.recall >= wanted or request.recall is None:
-            latency_ms = _latency_ms(index, proving.xq, point.search)
-            if request.latency_ms is not None and latency_ms > request.latency_ms:
-                raise PromiseError(
-                    f"recall {wanted:g} takes {latency_ms:.2f} ms a query here, more than --latency-ms "
-                    f"{request.latency_ms:g}; {_in_time(index, proving.xq, curve, wanted, request.latency_ms)}"
-                )
-            return Tuned(point.search, proof, latency_ms, len(proving), curve)
-    raise PromiseError(
-        f"recall {wanted:g} cannot be kept by {index.family}: its most thorough search finds {best.recall:.4f} "
-        f"({best.low:.4f} to {best.high:.4f}) here; --index flat keeps any recall, or ask for at most "
-        f"--recall {np.floor(best.low * 1000) / 1000:g}"
+            latency_ms = _latency_in_time(index, proving.xq, point.search, curve, request)
+            search = _growing(index, choosing, point.search, wanted)
+            wide = _measure(index, proving, search, K_WIDE) if _has(proving, K_WIDE) else None
+            return Tuned(search, proof, latency_ms, len(proving), curve, wide)
+    raise _too_little(index, wanted, best, _measure(index, proving, best.search))
+
+
+def confirm(index: VectorIndex, truth: Truth, request: IndexRequest, tuned: Tuned) -> Tuned:
+    """The same search, or the next effort that finds as much, now that what was held out is in the index.
+
+    truth: of the queries, with one another. A graph that has taken more rows may have lost ways; rows as queries seem
+    to find more than new ones would, so this can refute what was measured, and not prove it. Raises PromiseError when
+    no effort finds what was promised.
+    """
+    wanted = USUAL_RECALL if request.recall is None else request.recall
+    fixed = {name: value for name, value in tuned.search.items() if name == K_GROWTH}
+    efforts = [point.search for point in tuned.curve]
+    found = None
+    for effort in efforts[efforts.index(tuned.measured.search) :]:
+        found = _measure(index, truth, effort, held=True)
+        if found.recall >= min(wanted, tuned.measured.recall):
+            if effort == tuned.measured.search:
+                return tuned
+            latency_ms = _latency_in_time(index, truth.xq, effort, tuned.curve, request)
+            return replace(tuned, search={**effort, **fixed}, latency_ms=latency_ms)
+    if request.recall is None or found is None:
+        return tuned
+    raise _too_little(index, wanted, found, found)
+
+
+def _growing(index: VectorIndex, truth: Truth, search: Mapping[str, int], wanted: float) -> dict[str, int]:
+    """`search`, with the least growth by which a hundred answers are found as well as ten."""
+    if not index.growths or not _has(truth, K_WIDE):
+        return dict(search)
+    for growth in index.growths:
+        growing = {**search, K_GROWTH: growth}
+        if _measure(index, truth, growing, K_WIDE).recall >= wanted:
+            break
+    return growing
+
+
+def _has(truth: Truth, k: int) -> bool:
+    return bool(truth.rows.shape[1] > k)
+
+
+def _too_little(index: VectorIndex, wanted: float, best: Point, proof: Point) -> PromiseError:
+    sure = np.floor(min(best.low, proof.recall) * 1000) / 1000
+    found = f"{min(best.recall, proof.recall):.4f} ({proof.low:.4f} to {proof.high:.4f})"
+    return PromiseError(
+        f"recall {wanted:g} cannot be kept by {index.family}: its most thorough search finds {found} here; "
+        f"--index flat keeps any recall, or ask for at most --recall {sure:g}"
     )
 
 
@@ -114,10 +159,12 @@ def time_exact(index: VectorIndex, xq: Matrix, request: IndexRequest) -> Tuned:
     return Tuned({}, Point({}, 1.0, 1.0, 1.0, round(speed, 1)), alone_ms, 0, [])
 
 
-def _measure(index: VectorIndex, truth: Truth, search: Mapping[str, int]) -> Point:
+def _measure(index: VectorIndex, truth: Truth, search: Mapping[str, int], k: int = K, *, held: bool = False) -> Point:
+    """held: the index holds the queries, which were held out before."""
     index.search(truth.xq[:1], 1, search)  # what is loaded or compiled first is no part of a search
     began = time.perf_counter()
-    _, rows = index.search_others(truth.xq, truth.own, min(K, truth.rows.shape[1]), search)
+    answer = index.search_but_own if held else index.search_others
+    _, rows = answer(truth.xq, truth.own, min(k, truth.rows.shape[1]), search)
     seconds = max(time.perf_counter() - began, 1e-9)
     mean, low, high = (round(value, 5) for value in mean_with_interval(truth.recall_of(rows)))
     return Point(dict(search), mean, low, high, round(len(truth) / seconds, 1))
@@ -131,6 +178,20 @@ def _latency_ms(index: VectorIndex, xq: Matrix, search: Mapping[str, int]) -> fl
         index.search(xq[row : row + 1], min(K, len(index)), search)
         times.append(time.perf_counter() - began)
     return round(float(np.median(times)) * 1000, 4)
+
+
+def _latency_in_time(
+    index: VectorIndex, xq: Matrix, search: Mapping[str, int], curve: list[Point], request: IndexRequest
+) -> float:
+    """Raises PromiseError where it is more than `request` allows."""
+    latency_ms = _latency_ms(index, xq, search)
+    if request.latency_ms is not None and latency_ms > request.latency_ms:
+        wanted = USUAL_RECALL if request.recall is None else request.recall
+        raise PromiseError(
+            f"recall {wanted:g} takes {latency_ms:.2f} ms a query here, more than --latency-ms "
+            f"{request.latency_ms:g}; {_in_time(index, xq, curve, wanted, request.latency_ms)}"
+        )
+    return latency_ms
 
 
 def _in_time(index: VectorIndex, xq: Matrix, curve: list[Point], wanted: float, limit_ms: float) -> str:

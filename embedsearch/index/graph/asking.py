@@ -16,6 +16,7 @@ from embedsearch.index.graph.arrays import Queries
 from embedsearch.index.graph.nodes import Nodes
 from embedsearch.index.graph.regions import N_ENTRIES
 from embedsearch.index.threads import in_slices
+from embedsearch.index.widening import probe_until_settled
 from embedsearch.types import Metric
 from embedsearch.vectors import Matrix
 
@@ -24,8 +25,8 @@ _MOST_IN_BEAM = 4096
 # a node met on a scan costs so much less than one met on a walk, which has to be fetched and looked up
 _SCAN_GAIN = 3
 # what a scan finds may lie far from the query, where heads tell less than they do beside it: so many times the beam is
-# ranked; inner products have queries far from all rows
-_SCAN_RANKED = {Metric.COSINE: 8, Metric.L2: 8, Metric.IP: 64}
+# ranked. Of inner products all is: queries lie far from all rows.
+_SCAN_RANKED = 8
 # so many queries of a process are walked in numpy: loading the compiled walk takes as long as some hundred of them
 _n_plain_left = 8
 _LEAST = 16  # queries that are prepared at once
@@ -68,15 +69,20 @@ def search(nodes: Nodes, xq: Matrix, k: int, ef_search: int, among: Among | None
             asked.walk(ef_search, ef_search, _NONE)
             asked.complete()
     else:
-        n_ranked = _SCAN_RANKED[nodes.codec.metric] * max(ef_search, k)
+        n_ranked = _SCAN_RANKED * max(ef_search, k)
         # among few allowed nodes the beam has to be as much larger for as many of them to be met; where they lie
         # elsewhere than the query it finds fewer, and all that are allowed are compared
         wider = int(SPARE * ef_search * len(nodes) / max(among.n, 1))
-        n_scanned_instead = wider * nodes.links.shape[1] // 2 * _SCAN_GAIN
-        if k > _MOST_IN_BEAM // 2:
+        # a walk whose beam is as large as this meets so many nodes that comparing all that are allowed takes no longer
+        most = min(2 * among.n // (nodes.links.shape[1] * _SCAN_GAIN), _MOST_IN_BEAM)
+        is_far = nodes.codec.metric is Metric.IP
+        if k > _MOST_IN_BEAM // 2 or (is_far and wider >= most):
             asked.score_all(among.nodes)
-        elif among.n <= n_scanned_instead or wider > _MOST_IN_BEAM:
+        elif wider >= most:
             asked.scan(among.nodes, n_ranked)
+        elif is_far:
+            # so how many near a query are allowed says little about where the best are
+            asked.walk_until_settled(among, wider, most, max(ef_search, 2 * k), int(LEAST_SHARE * ef_search))
         else:
             asked.walk(wider, max(ef_search, 2 * k), among.is_allowed, least=int(LEAST_SHARE * ef_search))
             elsewhere = np.flatnonzero(asked.found[:, -1] < 0)
@@ -127,7 +133,15 @@ class _Asked:
         in_slices(fill, n, least=_LEAST)
         self.order = np.argsort(region, kind="stable")
 
-    def walk(self, size: int, n_ranked: int, is_allowed: NDArray[np.bool_], least: int = 0) -> None:
+    def walk(
+        self,
+        size: int,
+        n_ranked: int,
+        is_allowed: NDArray[np.bool_],
+        least: int = 0,
+        which: NDArray[np.int64] | None = None,
+    ) -> None:
+        order = self.order if which is None else self.order[np.isin(self.order, which)]
         if self._is_plain:
             for q in range(len(self.D)):
                 nodes = plain.walk_query(self.graph, self.queries.heads[q], self.queries.entries[q], size)
@@ -138,10 +152,25 @@ class _Asked:
 
         def answer(first: int, last: int) -> None:
             walk.walk_queries(
-                self.graph, self.queries, self.order, is_allowed, size, n_ranked, least, self.D, self.found, first, last
+                self.graph, self.queries, order, is_allowed, size, n_ranked, least, self.D, self.found, first, last
             )
 
-        in_slices(answer, len(self.D))
+        in_slices(answer, len(order))
+
+    def walk_until_settled(self, among: Among, size: int, most: int, n_ranked: int, least: int) -> None:
+        """Walks with a beam of `size`, and larger ones; see `probe_until_settled`."""
+        nodes = among.nodes
+
+        def probe(those: Rows, wide: int, times: int) -> tuple[Scores, Rows]:
+            self.walk(wide, times * n_ranked, among.is_allowed, times * least, those)
+            return self.D[those], self.found[those]
+
+        def scan(those: Rows) -> tuple[Scores, Rows]:
+            self.score_all(nodes, those)
+            return self.D[those], self.found[those]
+
+        first = np.full(len(self.D), size)
+        self.D, self.found = probe_until_settled(probe, scan, first, most, self.D.shape[1])
 
     def scan(self, among: NDArray[np.int32], n_ranked: int, which: NDArray[np.int64] | None = None) -> None:
         from embedsearch.index.graph import walk

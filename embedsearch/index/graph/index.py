@@ -15,6 +15,7 @@ from embedsearch.index.graph import asking
 from embedsearch.index.graph.codes import LANES, MOST_AXES, Codec
 from embedsearch.index.graph.nodes import Nodes
 from embedsearch.index.graph.regions import N_COORDINATES, Regions, n_regions
+from embedsearch.index.growth import GROWTHS, grown
 from embedsearch.types import Metric
 from embedsearch.vectors import Matrix
 
@@ -36,14 +37,15 @@ class GraphIndex(VectorIndex):
     """A navigable graph over two-part codes (see codes.py, linking.py, walk.py).
 
     Build parameters: n (vectors to come), degree (links a node at most), ef_construction (beam of the walks that
-    find them), alpha_percent (see insert.py), residual_bytes (a dimension, 1 or 2). Search parameter: ef_search, the
-    beam. Scores come from decoded vectors: under cosine they are off by about 1e-4.
+    find them), alpha_percent (see insert.py), residual_bytes (a dimension, 1 or 2). Search parameters: ef_search, the
+    beam; k_growth_percent (see growth.py). Scores come from decoded vectors: under cosine they are off by about 1e-4.
     """
 
     family: ClassVar[str] = "graph"
     exact: ClassVar[bool] = False
     suffix: ClassVar[str] = ".graph"
     holds_out = True
+    growths = GROWTHS
 
     def __init__(self, metric: Metric, dim: int, build: Mapping[str, Any], nodes: Nodes | None = None) -> None:
         super().__init__(metric)
@@ -128,7 +130,7 @@ class GraphIndex(VectorIndex):
         self, xq: Matrix, k: int, params: SearchParams, allowed: NDArray[np.bool_] | None = None
     ) -> tuple[Scores, Rows]:
         among = None if allowed is None else self._allowed.of(allowed)
-        return asking.search(self._finished(), xq, k, int(params.get("ef_search", EF_SEARCH)), among)
+        return asking.search(self._finished(), xq, k, grown(params.get("ef_search", EF_SEARCH), k, params), among)
 
     def efforts(self, k: int) -> list[dict[str, int]]:
         return [{"ef_search": ef} for ef in _EFFORTS if ef >= k]
