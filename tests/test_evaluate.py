@@ -26,6 +26,20 @@ def test_recall_with_ties_lets_equal_scores_stand_for_one_another():
         recall_with_ties(truth, truth[:, :3], scores[:, :3], True)
 
 
+def test_rows_that_tie_beyond_the_best_that_were_kept_are_told_by_their_scores():
+    truth, scores = np.array([[4, 5, 6], [4, 5, 6]]), np.array([[3, 3, 3], [3, 3, 1]], np.float32)
+    of_row = np.array([9, 9, 9, 9, 3, 3, 3, 3, 2, 3], np.float32)
+    asked = []
+
+    def score_of(queries, rows):
+        asked.append((queries.tolist(), rows.tolist()))
+        return of_row[rows]
+
+    found = np.array([[9, 8], [9, 4]])
+    np.testing.assert_allclose(recall_with_ties(found, truth, scores, True, score_of), [0.5, 0.5])
+    assert asked == [([0, 0], [9, 8])]  # the second query's ties end within what was kept
+
+
 def test_the_interval_is_that_of_the_normal_approximation():
     values = np.array([0.5, 1.0, 1.0, 0.9])
     mean, low, high = mean_with_interval(values)

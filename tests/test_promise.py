@@ -13,10 +13,12 @@ from embedsearch.cli import main
 from embedsearch.cli.told import how_it_finds
 from embedsearch.errors import PromiseError, UsageError
 from embedsearch.index.graph.index import GraphIndex
+from embedsearch.index.growth import K_GROWTH
 from embedsearch.pipeline import search, tuning
 from embedsearch.pipeline.fit import sample_rows
-from embedsearch.pipeline.truth import N_QUERIES, query_rows
+from embedsearch.pipeline.truth import N_QUERIES, exact_truth, query_rows
 from embedsearch.pipeline.tuning import Point, at_recall
+from embedsearch.types import Metric, NoProgress
 
 N, DIM = 6000, 32
 
@@ -53,7 +55,9 @@ def test_what_was_measured_stands_in_the_manifest(index, vectors):
     assert tuned["measured"]["low"] <= tuned["measured"]["recall"] <= tuned["measured"]["high"]
     assert tuned["n_queries"] == 600 and tuned["latency_ms"] > 0 and tuned["measured"]["queries_per_s"] > 0
     assert entry["threads"] >= 1 and entry["simd"] and entry["bytes_per_vector"] > 0
-    assert entry["search"] == tuned["measured"]["search"] in [point["search"] for point in tuned["curve"]]
+    effort = {name: value for name, value in entry["search"].items() if name != K_GROWTH}
+    assert effort == tuned["measured"]["search"] in [point["search"] for point in tuned["curve"]]
+    assert tuned["wide"]["recall"] >= 0.94  # chosen on one half of the queries, measured on the other
     assert entry["request"]["recall"] == 0.95
     # the measurement is honest: brute force over the same kind of queries says the same
     assert abs(found_share(index, vectors[1], vectors[0]) - tuned["measured"]["recall"]) < 0.03
@@ -331,3 +335,62 @@ def test_the_command_line_says_what_was_promised_and_measured(vectors, tmp_path,
     hits = json.loads(run("query", tmp_path / "i", "--id", "7", "-k", "all", "--min-score", "-1", "--json").out)[0]
     assert len(hits["hits"]) == N - 1 and hits["note"] is None
     assert "-k is 'few'" in run("query", tmp_path / "i", "--id", "7", "-k", "few", code=2).err
+
+
+@pytest.mark.parametrize("family", ["graph", "ivf"])
+def test_groups_of_equal_rows_cost_no_recall(family, tmp_path):
+    """More rows tie with the tenth than exact answers are kept."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(2000, 24)), np.repeat(rng.normal(size=(10, 24)), 300, axis=0)])
+    x = rng.permutation(x).astype(np.float32)
+    index = es.build(x, tmp_path / "x", index=family, recall=0.95)
+    ids, scores = index.search_vectors(x[:200], k=10)
+    best = -np.sort(-oracle.scores_of(x[:200], x, "cosine"), axis=1)[:, :10]
+    assert index.info()["index"]["tuned"]["measured"]["recall"] >= 0.95
+    assert (scores >= best[:, -1:] - 1e-3).mean() >= 0.94 and len({*ids[0]}) == 10
+
+
+def test_a_graph_that_lost_what_it_took_later_is_searched_harder_or_refused(vectors, tmp_path, monkeypatch):
+    """What was held out is measured with again once it is in the graph."""
+    asked = []
+    real = tuning._measure
+
+    def measure(index, truth, search, k=10, *, held=False):
+        point = real(index, truth, search, k, held=held)
+        if not held:
+            return point
+        asked.append(search["ef_search"])
+        return tuning.replace(point, recall=0.5 if len(asked) < 3 else point.recall)
+
+    monkeypatch.setattr(tuning, "_measure", measure)
+    entry = es.build(vectors[0], tmp_path / "x", index="graph", recall=0.95).info()["index"]
+    assert (
+        len(asked) == 3
+        and entry["search"]["ef_search"] == asked[-1] > entry["tuned"]["measured"]["search"]["ef_search"]
+    )
+    monkeypatch.setattr(
+        tuning,
+        "_measure",
+        lambda *given, held=False, **more: tuning.replace(
+            real(*given, held=held, **more), **({"recall": 0.5} if held else {})
+        ),
+    )
+    with pytest.raises(PromiseError, match=r"finds 0\.5000"):
+        es.build(vectors[0], tmp_path / "y", index="graph", recall=0.95)
+
+
+def test_rows_in_the_truth_are_those_of_brute_force_before_and_after_they_are_let_in(index, vectors):
+    store, xb = (
+        index._searcher.store,
+        oracle.scores_of(index._searcher.store.vectors_at(np.arange(N)), vectors[0], "cosine"),
+    )
+    own = query_rows(N)[:50]
+    apart = exact_truth(store, own, 20, Metric.COSINE, NoProgress(), apart=True)
+    scores = xb[own]
+    scores[np.arange(50), own] = -np.inf
+    without = scores.copy()
+    without[:, own] = -np.inf
+    for truth, among in ((apart, without), (apart.with_one_another(), scores)):
+        best = -np.sort(-among, axis=1)[:, :20]
+        np.testing.assert_allclose(np.take_along_axis(among, truth.rows, axis=1), best, atol=1e-6)
+        np.testing.assert_allclose(truth.scores, best, atol=1e-5)

@@ -14,7 +14,7 @@ from embedsearch.index import parts
 from embedsearch.index.allowed import Selected
 from embedsearch.index.base import N_OWN, Rows, Scores, SearchParams
 from embedsearch.index.faiss_index import FaissIndex
-from embedsearch.index.growth import GROWTHS, grown
+from embedsearch.index.growth import GROWTHS, MOST_IN_BEAM, grown
 from embedsearch.index.walking import walk_among
 from embedsearch.index.widening import probe_until_settled
 from embedsearch.types import Metric
@@ -88,6 +88,8 @@ class FactoryIndex(FaissIndex):
             search["k_factor"] = max((search["k_factor"] * wanted + n_own) / k, 1.0)
         if allowed is not None:
             return self._search_among(xq, k, search, self._allowed.of(allowed))
+        if search.get("ef_search", 0) > MOST_IN_BEAM:
+            return parts.scan(self._faiss, xq, k, None)
         D, I = self._search(xq, k, search)  # noqa: E741
         short = np.flatnonzero(I[:, -1] < 0)
         if len(short):

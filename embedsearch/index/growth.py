@@ -10,7 +10,11 @@ from embedsearch.index.base import N_OWN, SearchParams
 # the power of so many percent. How fast it has to grow is a property of the vectors, and is measured.
 K_GROWTH = "k_growth_percent"
 USUAL_GROWTH = 50
-GROWTHS = (USUAL_GROWTH, 75, 100, 150)
+# with the last, more answers than a few dozen are looked for among all rows: no beam finds them in some graphs of inner
+# products
+GROWTHS = (USUAL_GROWTH, 75, 100, 150, 1000)
+# a beam is kept sorted: instead of a larger one than this, all rows are compared
+MOST_IN_BEAM = 4096
 _K = 10  # the efforts of families are measured for so many answers
 # of more, what is met last is never all right: so many times k are met at least
 _SPARE = 1.5

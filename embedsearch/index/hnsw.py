@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from embedsearch.index.base import SearchParams
 from embedsearch.index.faiss_index import FaissIndex
 from embedsearch.index.flat import search_allowed
-from embedsearch.index.growth import GROWTHS, grown
+from embedsearch.index.growth import GROWTHS, MOST_IN_BEAM, grown
 from embedsearch.index.walking import walk_among
 from embedsearch.types import Metric
 from embedsearch.vectors import Matrix, faiss_metric
@@ -59,6 +59,9 @@ class HNSWIndex(FaissIndex):
         self, xq: Matrix, k: int, params: SearchParams, allowed: NDArray[np.bool_] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         ef_search = grown(params.get("ef_search", EF_SEARCH), k, params)
+        if allowed is None and ef_search > MOST_IN_BEAM:
+            D, I = faiss_storage(self._faiss).search(xq, k)  # noqa: E741
+            return D, I
         if allowed is None:
             D, I = self._faiss.search(xq, k, params=_parameters(ef_search))  # noqa: E741
             short = np.flatnonzero(I[:, -1] < 0)  # the walk met fewer

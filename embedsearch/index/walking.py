@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from embedsearch.index.allowed import LEAST_SHARE, SPARE, Selected
 from embedsearch.index.base import Rows, Scores
+from embedsearch.index.growth import MOST_IN_BEAM
 
 # where at most this share of the rows is allowed, they are scanned instead of walked to
 SCAN_SHARE = 0.1
@@ -28,10 +29,11 @@ def walk_among(
     them, and is compared with all. (A walk of FAISS that is given a selector ends as soon as one without would, with
     whatever it has met.)
     """
-    if allowed.share <= SCAN_SHARE:
+    wider = SPARE * ef_search / allowed.share
+    if allowed.share <= SCAN_SHARE or wider > MOST_IN_BEAM:
         return scan(np.arange(n_queries))
     n = len(allowed.mask)
-    D, I = walk(min(int(SPARE * ef_search / allowed.share), n))  # noqa: E741
+    D, I = walk(min(int(wider), n))  # noqa: E741
     fits = allowed.mask[np.maximum(I, 0)] & (I >= 0)
     first = np.argsort(~fits, axis=1, kind="stable")[:, :k]
     D, I = np.take_along_axis(D, first, axis=1), np.take_along_axis(I, first, axis=1)  # noqa: E741

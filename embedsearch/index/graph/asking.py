@@ -15,13 +15,12 @@ from embedsearch.index.graph import plain
 from embedsearch.index.graph.arrays import Queries
 from embedsearch.index.graph.nodes import Nodes
 from embedsearch.index.graph.regions import N_ENTRIES
+from embedsearch.index.growth import MOST_IN_BEAM
 from embedsearch.index.threads import in_slices
 from embedsearch.index.widening import probe_until_settled
 from embedsearch.types import Metric
 from embedsearch.vectors import Matrix
 
-# a beam is kept sorted, so beyond this size all nodes are scored instead
-_MOST_IN_BEAM = 4096
 # a node met on a scan costs so much less than one met on a walk, which has to be fetched and looked up
 _SCAN_GAIN = 3
 # what a scan finds may lie far from the query, where heads tell less than they do beside it: so many times the beam is
@@ -54,7 +53,7 @@ def search(nodes: Nodes, xq: Matrix, k: int, ef_search: int, among: Among | None
     """Scores and rows of the k best, both n x k; see VectorIndex.search."""
     ef_search = max(ef_search, k)
     plain_walk = among is None and _may_be_plain(len(xq))
-    if len(xq) == 1 and among is None and ef_search <= _MOST_IN_BEAM and not plain_walk:
+    if len(xq) == 1 and among is None and ef_search <= MOST_IN_BEAM and not plain_walk:
         from embedsearch.index.graph.alone import answer_alone
 
         D, found = np.empty((1, k), np.float32), np.empty((1, k), np.int64)
@@ -63,7 +62,7 @@ def search(nodes: Nodes, xq: Matrix, k: int, ef_search: int, among: Among | None
             return D, nodes.rows[found].astype(np.int64)
     asked = _Asked(nodes, xq, k, plain_walk=plain_walk)
     if among is None:
-        if ef_search > _MOST_IN_BEAM:
+        if ef_search > MOST_IN_BEAM:
             asked.score_all(None)
         else:
             asked.walk(ef_search, ef_search, _NONE)
@@ -74,9 +73,9 @@ def search(nodes: Nodes, xq: Matrix, k: int, ef_search: int, among: Among | None
         # elsewhere than the query it finds fewer, and all that are allowed are compared
         wider = int(SPARE * ef_search * len(nodes) / max(among.n, 1))
         # a walk whose beam is as large as this meets so many nodes that comparing all that are allowed takes no longer
-        most = min(2 * among.n // (nodes.links.shape[1] * _SCAN_GAIN), _MOST_IN_BEAM)
+        most = min(2 * among.n // (nodes.links.shape[1] * _SCAN_GAIN), MOST_IN_BEAM)
         is_far = nodes.codec.metric is Metric.IP
-        if k > _MOST_IN_BEAM // 2 or (is_far and wider >= most):
+        if k > MOST_IN_BEAM // 2 or (is_far and wider >= most):
             asked.score_all(among.nodes)
         elif wider >= most:
             asked.scan(among.nodes, n_ranked)
