@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -111,6 +111,14 @@ class Backbone(ABC):
 
         Here nothing is known of that beforehand: its forward pass will tell."""
         return
+
+    def has_bfloat16(self) -> bool:
+        """Whether the device that the network is on multiplies bfloat16 in hardware."""
+        return False
+
+    def in_bfloat16(self) -> Self:
+        """The same network, opened in float32 and not run yet, computing in bfloat16; this one stays as it is."""
+        raise NotImplementedError
 
     @abstractmethod
     def extract(self, batch: Sequence[Any], layers: Sequence[str]) -> dict[str, Features]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,15 @@ from embedsearch.pipeline.chunks import input_column, store_schema
 from embedsearch.pipeline.columns import fitted_columns
 from embedsearch.pipeline.commit import asked_for, commit_generation
 from embedsearch.pipeline.encode import Encoder
-from embedsearch.pipeline.extract import shards
+from embedsearch.pipeline.extract import content_or_error, shards
+from embedsearch.pipeline.precision import N_LOOKED_AT
 from embedsearch.pipeline.skips import SkipLog, nothing_to_index
-from embedsearch.pipeline.state import BuildState, open_state, require_ours, stored, tidy
+from embedsearch.pipeline.state import BuildState, open_state, recorded_recipe, require_ours, stored, tidy
 from embedsearch.postprocess import Postprocess
 from embedsearch.sources import UNLISTED, ArraySource, ItemSource
 from embedsearch.store import ItemStore, Ledger, StoreWriter
 from embedsearch.store.writer import latest_version
-from embedsearch.types import Progress
+from embedsearch.types import Item, Progress
 
 
 @dataclass(slots=True)
@@ -67,13 +69,16 @@ def run_build(
 ) -> BuildReport:
     """Builds, goes on with, or brings up to date the index at `root`; one commit at the end.
 
-    recipe: fully resolved. encoder: of that recipe, None for a matrix. Raises EmbedSearchError of all
-    kinds; whatever was committed before stays as it was.
+    recipe: fully resolved but for the precision. encoder: of that recipe, None for a matrix. Raises EmbedSearchError of
+    all kinds; whatever was committed before stays as it was.
     """
     layout = Layout(root)
     require_ours(layout)
     root.mkdir(parents=True, exist_ok=True)
     with write_lock(root):
+        if encoder is not None:
+            settle(encoder, layout, source, restart=restart)
+            recipe = encoder.recipe
         state = open_state(layout, recipe, source, restart=restart)
         if state.updates and state.manifest is not None and index == IndexRequest():
             index = asked_for(state.manifest.index)  # what was promised once goes on being kept
@@ -105,7 +110,8 @@ def _extract(
     report = BuildReport(layout.root, state.resumed, long_texts=state.recipe.long_texts)
     if encoder is not None:
         report.encoder = (
-            f"{state.recipe.backbone} at {', '.join(state.recipe.layers)}, weights: {encoder.weights_origin}"
+            f"{state.recipe.backbone} at {', '.join(state.recipe.layers)}, weights: {encoder.weights_origin}, "
+            f"in {state.recipe.precision} ({encoder.precision_reason})"
         )
     gone: list[str] = []
     unlisted: list[str] = []
@@ -135,6 +141,19 @@ def _extract(
     report.n_removed, report.n_skipped, report.reasons = len(gone), skips.n, dict(skips.reasons)
     report.n_items = 0 if writer.is_empty else len(writer.open())
     return report
+
+
+def settle(encoder: Encoder, layout: Layout, source: ItemSource | ArraySource, *, restart: bool) -> None:
+    """Leaves the precision of `encoder` no more open: that of the build or index that is there, or the one that the
+    first inputs of the source call for."""
+    if encoder.recipe.precision != "auto" or isinstance(source, ArraySource):
+        return
+    recorded = None if restart else recorded_recipe(layout)
+    if recorded is not None and recorded.backbone is not None and recorded.precision != "auto":
+        encoder.take_precision(recorded.precision)
+        return
+    items = (entry for entry in islice(source, N_LOOKED_AT) if isinstance(entry, Item))
+    encoder.settle_precision([content_or_error(item, encoder.recipe.modality) for item in items])
 
 
 def _writer(layout: Layout, state: BuildState, source: ItemSource | ArraySource) -> StoreWriter:

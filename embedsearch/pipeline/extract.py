@@ -103,7 +103,7 @@ class Worker:
 
     def __call__(self, task: Task) -> Shard:
         recipe = self._encoder.recipe
-        contents = [_content(item, recipe.modality) for item in task.items]
+        contents = [content_or_error(item, recipe.modality) for item in task.items]
         unchanged = [i for i, item in enumerate(task.items) if self._is_as_stored(item, task, contents, i)]
         if unchanged:
             left = sorted(set(range(len(contents))).difference(unchanged))
@@ -157,7 +157,8 @@ def _name_chunks(block: Block, items: list[Item], spans: list[tuple[int, int]]) 
         start += n
 
 
-def _content(item: Item, modality: Modality) -> Any:
+def content_or_error(item: Item, modality: Modality) -> Any:
+    """What `Encoder.pooled` takes for an item of a source."""
     try:
         return content_of(item, modality)
     except ItemError as error:
