@@ -50,6 +50,7 @@ class Backbone(ABC):
     weights_sha256: of the file(s) the weights came from, or of the weights themselves.
     weights_origin: where they were, for people. default_layer: taken when none is named. concurrent: passes may run
     in several threads at once, and do not wait for each other.
+    device_type: "cpu", "cuda", ... of the device that passes run on.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Backbone(ABC):
     weights_origin: str
     default_layer: str
     concurrent: bool = False
+    device_type: str = "cpu"
 
     @classmethod
     @abstractmethod
@@ -95,6 +97,10 @@ class Backbone(ABC):
 
     def bucket(self, prepared: Any) -> Hashable:
         """Items are batched only with others of their bucket."""
+        return None
+
+    def item_bytes(self) -> int | None:
+        """Of the largest activation of one item, where that is known beforehand."""
         return None
 
     def is_long(self, prepared: Any) -> bool:

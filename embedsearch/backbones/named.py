@@ -38,6 +38,7 @@ class NamedBackbone(Backbone):
         move(lambda tensor: tensor if tensor.is_meta else tensor.to(self._device))
         self._absent = absent_tensors(self._module)  # once: nobody else holds the module, so it stays as it is
         # hooks know their own thread; of a device there is one, and its flags are everybody's
+        self.device_type = self._device.type
         self.concurrent = self._device.type == "cpu"
         self._lock = threading.Lock()
         self._getting_ready, self._is_ready = threading.Lock(), False
@@ -64,9 +65,13 @@ class NamedBackbone(Backbone):
     def in_bfloat16(self) -> Self:
         other = copy(self)
         other._module = deepcopy(self._module)
+        other._forget_passes()
         other._lock, other._getting_ready = threading.Lock(), threading.Lock()
         other._lower()
         return other
+
+    def _forget_passes(self) -> None:
+        """Drops what was made for passes, in a copy that will make its own."""
 
     def _lower(self) -> None:
         """From now on, passes compute in bfloat16."""

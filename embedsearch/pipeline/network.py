@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 
 # items that a pass reads at once, and how many of the usual length they may be: texts are mostly shorter
-_BATCHES = {Modality.IMAGE: (16, 16), Modality.TEXT: (128, 16), Modality.TENSOR: (32, 32)}
+_BATCHES = {Modality.IMAGE: (64, 64), Modality.TEXT: (512, 16), Modality.TENSOR: (32, 32)}
+# of pictures, as many as have their largest activations in so much memory: what is larger leaves the caches, and is
+# given back to the system and asked for again in each pass; a GPU wants more
+_ACTIVATION_BYTES = {"cpu": 2**24, "cuda": 2**29}
 NOT_FINITE = "the network gives NaN or infinity for it"
 
 
@@ -60,6 +63,9 @@ class PooledNetwork:
         self._starting = threading.Lock()
         self._recipe = recipe
         usual, n_usual_lengths = _BATCHES[recipe.modality]
+        if item_bytes := backbone.item_bytes():
+            fitting = _ACTIVATION_BYTES.get(backbone.device_type, _ACTIVATION_BYTES["cpu"]) // item_bytes
+            usual = n_usual_lengths = max(min(usual, fitting), 1)
         self._batch_size = batch_size or usual
         self._most_length = (batch_size or n_usual_lengths) * backbone.max_length
         self.dim = self._width()
