@@ -65,13 +65,9 @@ class NamedBackbone(Backbone):
     def in_bfloat16(self) -> Self:
         other = copy(self)
         other._module = deepcopy(self._module)
-        other._forget_passes()
         other._lock, other._getting_ready = threading.Lock(), threading.Lock()
         other._lower()
         return other
-
-    def _forget_passes(self) -> None:
-        """Drops what was made for passes, in a copy that will make its own."""
 
     def _lower(self) -> None:
         """From now on, passes compute in bfloat16."""

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torchvision.models as models
 from torch import nn
-from torch.fx import GraphModule
 from torch.overrides import TorchFunctionMode
 
 from embedsearch.backbones.aliases import vision_aliases
 from embedsearch.backbones.base import BackboneOptions
-from embedsearch.backbones.cut_graph import cut_graph
 from embedsearch.backbones.files.weights import assign_weights
+from embedsearch.backbones.joined_steps import join_steps
 from embedsearch.backbones.layer_table import LayerTable
 from embedsearch.backbones.named import NamedBackbone
 from embedsearch.backbones.outputs import as_features
@@ -31,9 +30,6 @@ from embedsearch.types import CLASS, CONTENT, Features, LayerInfo, Modality
 _WITH_WEIGHTS = {"transform_input": True, "aux_logits": True, "init_weights": False}
 _BUILD: dict[str, dict[str, Any]] = {"inception_v3": _WITH_WEIGHTS, "googlenet": _WITH_WEIGHTS}
 _TOPS = ("avgpool", "classifier", "dropout", "fc", "heads", "head")  # what networks call what follows their maps
-# a network is cut and joined when it has seen so many pictures: that takes as long as a pass over some of them
-_WORTH_A_GRAPH = 8
-_ROUNDING = 0.02  # of the length of an answer, what bfloat16 may differ by when its sums are rounded elsewhere
 _CONVNEXT_INSIDE = re.compile(r"features\.\d+\.\d+\.block\.[1-5]")
 
 
@@ -55,8 +51,6 @@ class TorchvisionBackbone(NamedBackbone):
         super().__init__(module, table, options)
         if self._largest_map:
             self._module.to(memory_format=torch.channels_last)
-        self._graphs: dict[tuple[str, ...], GraphModule | None] = {}
-        self._n_seen = 0
         self._mean = torch.tensor(transforms.mean, device=self._device).view(1, 3, 1, 1)
         self._std = torch.tensor(transforms.std, device=self._device).view(1, 3, 1, 1)
 
@@ -70,9 +64,6 @@ class TorchvisionBackbone(NamedBackbone):
 
     def bucket(self, prepared: Any) -> Hashable:
         return tuple(prepared.shape)
-
-    def _forget_passes(self) -> None:
-        self._graphs = {}
 
     def item_bytes(self) -> int:
         return self._largest_map * (2 if self._autocast else 4)
@@ -91,41 +82,9 @@ class TorchvisionBackbone(NamedBackbone):
         scaled = pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255)
         return Inputs((scaled.sub_(self._mean).div_(self._std),))
 
-    def _run(
-        self, inputs: Inputs, modules: Mapping[str, nn.Module], wanted: Mapping[str, int]
-    ) -> dict[str, torch.Tensor]:
-        graph = self._graph_of(inputs, modules, wanted)
-        return super()._run(inputs, modules, wanted) if graph is None else graph(*inputs.args)
-
-    def _graph_of(
-        self, inputs: Inputs, modules: Mapping[str, nn.Module], wanted: Mapping[str, int]
-    ) -> GraphModule | None:
-        """The network cut at these layers, made when that is worth it and compared with a plain pass."""
-        names = tuple(modules)
-        if names in self._graphs:
-            return self._graphs[names]
-        pictures = inputs.args[0]
-        with self._getting_ready:
-            self._n_seen += len(pictures)
-            if self._n_seen < _WORTH_A_GRAPH:
-                return None
-            if names not in self._graphs:
-                self._graphs[names] = self._checked_graph(Inputs((pictures[:1],)), modules, wanted)
-            return self._graphs[names]
-
-    def _checked_graph(
-        self, one: Inputs, modules: Mapping[str, nn.Module], wanted: Mapping[str, int]
-    ) -> GraphModule | None:
-        if self._device.type != "cpu" or not self._largest_map or any(self._table.info(n).n_calls > 1 for n in modules):
-            return None
-        try:
-            graph = cut_graph(self._module, list(modules))
-            found = {} if graph is None else graph(*one.args)
-        except Exception:  # whatever a network does that cannot be traced, or this torch cannot join
-            return None
-        expected = super()._run(one, modules, wanted)
-        same = all(_is_like(x, expected[name]) for name, x in found.items())
-        return graph if same and len(found) == len(expected) else None
+    def make_ready(self) -> None:
+        if self._device.type == "cpu":
+            join_steps(self._module)
 
     def to_features(self, layer: str, output: torch.Tensor, batch: Sequence[Any]) -> Features:
         mask = roles = None
@@ -151,14 +110,6 @@ class TorchvisionBackbone(NamedBackbone):
         if isinstance(self._module, models.SwinTransformer):
             return kind is not nn.Conv2d and layer not in ("permute", "avgpool")
         return isinstance(self._module, models.ConvNeXt) and bool(_CONVNEXT_INSIDE.fullmatch(layer))
-
-
-def _is_like(x: torch.Tensor, expected: torch.Tensor) -> bool:
-    """Whether two answers are one but for rounding."""
-    if x.shape != expected.shape:
-        return False
-    x, expected = x.float().flatten(), expected.float().flatten()
-    return bool((x - expected).norm() <= _ROUNDING * expected.norm())
 
 
 def _skeleton(name: str, size: int | None) -> tuple[nn.Module, LayerTable, int]:
