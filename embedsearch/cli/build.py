@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -12,7 +13,7 @@ import typer
 from embedsearch.cli import options
 from embedsearch.cli.app import app
 from embedsearch.cli.progress import open_progress
-from embedsearch.cli.told import how_it_finds, left_out
+from embedsearch.cli.told import how_it_finds, left_out, time_spent
 
 _LONG = {
     "windows": "texts are longer than the network reads at once: they were read in windows and pooled over all of them",
@@ -148,7 +149,9 @@ def build(
             "reasons",
             "index",
         )
-        print(json.dumps({"path": str(target), **{name: getattr(report, name) for name in fields}}, ensure_ascii=False))
+        told = {name: getattr(report, name) for name in fields}
+        told["timing"] = None if report.timing is None else asdict(report.timing)
+        print(json.dumps({"path": str(target), **told}, ensure_ascii=False))
     else:
         for line in _told(report, target):
             print(line)
@@ -172,6 +175,8 @@ def _told(report: object, target: Path) -> list[str]:
         lines = [f"{target} holds {report.n_items:,} items ({', '.join(about)})"]
     if report.encoder and report.n_new:
         lines.append(f"encoded by {report.encoder}")
+    if report.encoder and report.timing is not None:
+        lines.append(f"time      {time_spent(report.timing, report.n_new)}")
     if report.index and not report.up_to_date:
         lines += [f"{label:<9} {line}" for label, line in how_it_finds(report.index)]
     if report.n_truncated:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from embedsearch.pipeline.timing import Timing
 
 _MOST = 5  # reasons that are shown
 
@@ -18,6 +21,13 @@ def left_out(index: Path, n_skipped: int, reasons: Mapping[str, int]) -> list[st
     lines = [f"{n_skipped:,} {were} left out, listed in {index / 'skipped.jsonl'}:"]
     lines += [f"  {count:,} x {reason}" for reason, count in most[:_MOST]]
     return lines + ([f"  and {len(most) - _MOST} other reasons"] if len(most) > _MOST else [])
+
+
+def time_spent(timing: Timing, n_inputs: int) -> str:
+    """What an extraction spent its time on, and what it waited for."""
+    shares = ", ".join(f"{stage} {share:.0%}" for stage, share in timing.shares.items())
+    rate = f"{n_inputs / timing.seconds:,.1f} inputs/s over {timing.seconds:,.1f} s"
+    return f"{shares} of the work; {timing.limit} was the limit ({timing.busy[timing.limit]:.0%} busy); {rate}"
 
 
 def advised(index: Path, advice: str | None) -> list[str]:

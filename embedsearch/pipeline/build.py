@@ -22,6 +22,7 @@ from embedsearch.pipeline.extract import content_or_error, shards
 from embedsearch.pipeline.precision import N_LOOKED_AT
 from embedsearch.pipeline.skips import SkipLog, nothing_to_index
 from embedsearch.pipeline.state import BuildState, open_state, recorded_recipe, require_ours, stored, tidy
+from embedsearch.pipeline.timing import STORING, Clock, Timing
 from embedsearch.postprocess import Postprocess
 from embedsearch.sources import UNLISTED, ArraySource, ItemSource
 from embedsearch.store import ItemStore, Ledger, StoreWriter
@@ -37,7 +38,8 @@ class BuildReport:
     extracted now. n_known: inputs that were stored already. n_removed: inputs that the source no longer has.
     n_guests: inputs that were added from other sources, and stay. n_dropped: items that were added, and are gone
     because the build began anew. reasons: why inputs were left out, and how
-    often. up_to_date: nothing to do. index: what the index is and was measured to do, as IndexEntry has it.
+    often. up_to_date: nothing to do. index: what the index is and was measured to do, as IndexEntry has it. timing: of
+    the extraction, None where nothing was extracted.
     """
 
     root: Path
@@ -55,6 +57,7 @@ class BuildReport:
     up_to_date: bool = False
     reasons: dict[str, int] = field(default_factory=dict)
     index: dict[str, Any] = field(default_factory=dict)
+    timing: Timing | None = None
 
 
 def run_build(
@@ -117,10 +120,16 @@ def _extract(
     unlisted: list[str] = []
     with Ledger(stored(writer, key)) as ledger:
         progress.stage("extracting" if encoder else "storing", source.count())
+        clock = Clock({}) if encoder is None else encoder.clock
+        clock.restart()
         finish = postprocess.before if state.fits else postprocess
         for shard in shards(source, ledger, encoder, finish, progress.advance):
             if len(shard.block):
-                writer.replace(shard.block, sorted(shard.changed), key) if shard.changed else writer.append(shard.block)
+                with clock.stage(STORING):
+                    if shard.changed:
+                        writer.replace(shard.block, sorted(shard.changed), key)
+                    else:
+                        writer.append(shard.block)
             for skip in shard.skips:
                 skips.add(skip if skip.uri else replace(skip, uri=source.location))
                 if skip.reason.startswith(UNLISTED):
@@ -130,6 +139,7 @@ def _extract(
             progress.advance(shard.n_unreported, len(shard.skips))
             # a known input that can no longer be read must not answer with what it was
             gone += sorted(filter(ledger.owns, shard.changed.difference(shard.inputs)))
+        report.timing = clock.timing() if report.n_new else None
         gone += [item_id for item_id in ledger.unmet() if not item_id.startswith(tuple(unlisted))]
         report.n_guests = ledger.n_guests()
     if report.n_new + report.n_known == 0 and encoder is not None:

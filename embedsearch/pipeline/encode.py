@@ -19,6 +19,7 @@ from embedsearch.pipeline.content import load, view_size
 from embedsearch.pipeline.network import NOT_FINITE, Encoded, PooledNetwork
 from embedsearch.pipeline.precision import FLOAT32_ONLY, N_COMPARED, N_LOOKED_AT, NOTHING_READ, Choice, choose_precision
 from embedsearch.pipeline.resolve import resolve
+from embedsearch.pipeline.timing import NETWORK, READING, Clock
 from embedsearch.postprocess import Postprocess, Projection
 from embedsearch.types import Metric, Modality
 from embedsearch.vectors import Matrix, finite_rows
@@ -192,11 +193,13 @@ class Encoder:
         self._batch_size = batch_size
         self.precision_reason = "" if recipe.precision == "auto" else "as recorded or asked for"
         self._choosing = threading.Lock()
+        n_passes = self._threads if self._backbone.concurrent else 1
+        self.clock = Clock({READING: self._threads, NETWORK: n_passes})
         self._open_network()
 
     def _open_network(self) -> None:
         n_passes = self._threads if self._backbone.concurrent else 1
-        self._network = PooledNetwork(self._backbone, self.recipe, self._batch_size, n_passes)
+        self._network = PooledNetwork(self._backbone, self.recipe, self._batch_size, n_passes, self.clock)
 
     def settle_precision(self, contents: Sequence[Any]) -> None:
         """Chooses the precision, where it was left open, by the vectors of the first of `contents` that can be read."""
@@ -309,10 +312,11 @@ class Encoder:
         """Each input as Loaded, or the ItemError that tells why it is not."""
 
         def load_one(content: Any) -> Any:
-            try:
-                return content if isinstance(content, ItemError) else load(content, self.recipe)
-            except ItemError as error:
-                return error
+            with self.clock.stage(READING):
+                try:
+                    return content if isinstance(content, ItemError) else load(content, self.recipe)
+                except ItemError as error:
+                    return error
 
         if self.recipe.modality is not Modality.IMAGE or len(contents) == 1 or self._threads == 1:
             return [load_one(content) for content in contents]
