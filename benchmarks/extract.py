@@ -138,7 +138,6 @@ def images(arguments: argparse.Namespace) -> dict[str, Any]:
     for encoder in encoders:
         seconds_of(encoder, pictures[:32])  # weights, threads and compiled code are there
     exact = OursImages("float32").encode(pictures)
-    loop = encoders[2].encode(few[:8])
     precision = ours.encoder.recipe.precision
     peaks: list[dict[str, float]] = []
     rates = rounds_of(encoders, items, arguments.rounds, lambda: peaks.append(peak_gflops(precision)))
@@ -148,7 +147,6 @@ def images(arguments: argparse.Namespace) -> dict[str, Any]:
         "precision": precision,
         "gflop": GFLOP_A_PICTURE,
         "cosine": least_cosine(ours.encode(pictures), exact),
-        "cosine_to_loop": least_cosine(exact[:8], loop),
         "n": len(pictures),
         "n_few": len(few),
         "build": encoders[1].report,

@@ -14,9 +14,13 @@ import torch
 import torchvision.models as models
 from PIL import Image
 from torch import nn
+from transformers.utils import logging as transformers_logging
 
 import embedsearch as es
 from embedsearch.backbones.packaged import minilm_folder, packaged_vgg16
+
+transformers_logging.disable_progress_bar()
+transformers_logging.set_verbosity_error()
 
 THREADS = len(os.sched_getaffinity(0))
 LAYER = "features.29"  # relu5_3

@@ -64,8 +64,7 @@ def _images(found: Mapping[str, Any], checks: list[Check]) -> list[str]:
             checks.append(Check(f"pictures: share of the {found['precision']} convolution peak", share, LEAST_PEAK))
     lines += [
         "",
-        f"Least cosine to float32 over all pictures {found['cosine']:.5f}; of float32 to the torchvision loop "
-        f"{found['cosine_to_loop']:.5f} (its transforms resize as ours do).",
+        f"Least cosine to float32 over all pictures {found['cosine']:.5f}.",
     ]
     peers = [name for name in rates if not name.startswith("embedsearch")]
     checks += [Check(f"pictures: to {n}", _ratio(rates, "embedsearch", n), LEAST_PICTURES) for n in peers]
