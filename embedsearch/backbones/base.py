@@ -50,6 +50,7 @@ class Backbone(ABC):
     weights_sha256: of the file(s) the weights came from, or of the weights themselves.
     weights_origin: where they were, for people. default_layer: taken when none is named. concurrent: passes may run
     in several threads at once, and do not wait for each other.
+    thread_safe: may be called from several threads, which may have to wait for each other.
     device_type: "cpu", "cuda", ... of the device that passes run on.
     """
 
@@ -65,6 +66,7 @@ class Backbone(ABC):
     weights_origin: str
     default_layer: str
     concurrent: bool = False
+    thread_safe: bool = False
     device_type: str = "cpu"
 
     @classmethod
@@ -143,8 +145,18 @@ class Backbone(ABC):
         return None
 
 
+def devices_of(name: str) -> list[str]:
+    """The devices that `name` stands for: those it lists, and of "auto" and "cuda" every GPU there is."""
+    n_gpus = torch.cuda.device_count() if name in ("auto", "cuda") else 0
+    if n_gpus > 1:
+        return [f"cuda:{number}" for number in range(n_gpus)]
+    return [part.strip() for part in name.split(",")]
+
+
 def open_device(name: str) -> torch.device:
-    """The device of that name; "auto" is CUDA where there is one. Raises UsageError when it cannot be used."""
+    """The device of that name, the first where it lists several; "auto" is CUDA where there is one. Raises UsageError
+    when it cannot be used."""
+    name = name.partition(",")[0].strip()
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

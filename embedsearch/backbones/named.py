@@ -25,6 +25,7 @@ class NamedBackbone(Backbone):
     """A network whose layers were all found by one pass over meta tensors before its weights were read."""
 
     _autocast = False
+    thread_safe = True
 
     def __init__(self, module: nn.Module, table: LayerTable, options: BackboneOptions) -> None:
         if options.preprocess is not None or options.channels != "auto":
@@ -98,6 +99,12 @@ class NamedBackbone(Backbone):
         ):
             outputs = self._run(inputs, modules, wanted)
             return {layer: self.to_features(names[layer], outputs[layer], batch) for layer in layers}
+
+    def to_device(self, x: torch.Tensor) -> torch.Tensor:
+        """A tensor of the CPU on the network's device; to a GPU it is copied while others compute there."""
+        if self._device.type != "cuda":
+            return x.to(self._device)
+        return x.pin_memory().to(self._device, non_blocking=True)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

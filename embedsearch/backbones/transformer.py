@@ -143,10 +143,10 @@ class TransformerBackbone(NamedBackbone):
         ids = torch.full((len(batch), width), self._tokenizer.pad_token_id or 0)
         mask = self._mask(batch)
         ids[mask] = torch.tensor([token for tokens in batch for token in tokens.windows[0].ids])
-        ids = ids.to(self._device, non_blocking=True)
+        ids = self.to_device(ids)
         if bool(mask.all()):  # texts of one length; without a mask attention takes a faster way
             return Inputs(kwargs={"input_ids": ids})
-        return Inputs(kwargs={"input_ids": ids, "attention_mask": mask.to(self._device, non_blocking=True)})
+        return Inputs(kwargs={"input_ids": ids, "attention_mask": self.to_device(mask)})
 
     @staticmethod
     def _mask(batch: Sequence[Tokens]) -> torch.Tensor:

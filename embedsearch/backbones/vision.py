@@ -77,7 +77,7 @@ class TorchvisionBackbone(NamedBackbone):
             raise UsageError(f"{self.name} at {self.size} px cannot read pictures of {size} px: {reason}") from error
 
     def collate(self, batch: Sequence[Any]) -> Inputs:
-        pixels = torch.from_numpy(np.stack(batch)).to(self._device)  # B x H x W x 3, uint8
+        pixels = self.to_device(torch.from_numpy(np.stack(batch)))  # B x H x W x 3, uint8
         # seen as B x 3 x H x W they lie in memory as convolutions read them fastest
         scaled = pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255)
         return Inputs((scaled.sub_(self._mean).div_(self._std),))

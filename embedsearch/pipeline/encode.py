@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -60,10 +61,11 @@ class Encoder:
     Of texts: max_tokens, overlap: of their windows. long_texts: "windows" pools over all of them, "cut"
     takes the first.
 
-    normalize: vectors have unit length. device: "auto", "cpu", "cuda", "cuda:1". precision: "float32", "bfloat16", or
-    "auto": bfloat16 where the processor has it, for networks opened by name, if each of the first vectors then has a
-    cosine of at least 0.999 to float32; `recipe.precision` tells after the first call. batch_size and threads (that
-    decode and compute; all cores by default) change the speed and never the vectors.
+    normalize: vectors have unit length. device: "auto", "cpu", "cuda", "cuda:1"; a build uses every GPU of "auto" and
+    "cuda", or those of "cuda:0,cuda:1", with one process each. precision: "float32", "bfloat16", or "auto": bfloat16
+    where the processor has it, for networks opened by name, if each of the first vectors then has a cosine of at least
+    0.999 to float32; `recipe.precision` tells after the first call. batch_size and threads (that decode and compute;
+    all cores by default) change the speed and never the vectors.
 
     Raises UsageError, UnknownNameError (backbone, layer, pooling), WeightsError, CodeError.
     """
@@ -190,7 +192,8 @@ class Encoder:
                 self._backbone.check_size(view_size(int(self.recipe.size or 0), scale))
         self.postprocess = Postprocess(self.recipe.normalize, projection)
         self._threads = threads or n_cores()
-        self._batch_size = batch_size
+        self._batch_size, self._device = batch_size, device
+        self._is_given = given.module is not None or callable(given.preprocess)
         self.precision_reason = "" if recipe.precision == "auto" else "as recorded or asked for"
         self._choosing = threading.Lock()
         n_passes = self._threads if self._backbone.concurrent else 1
@@ -306,7 +309,27 @@ class Encoder:
 
         over: see ThreadExecutor.
         """
-        return ThreadExecutor(2, over) if self._backbone.concurrent and self._threads > 1 else LocalExecutor()
+        return ThreadExecutor(2, over) if self._backbone.thread_safe and self._threads > 1 else LocalExecutor()
+
+    def elsewhere(self) -> list[Callable[[], Encoder]]:
+        """What makes this encoder anew in another process, one for each of several devices; [] where there is one, or
+        where the network was given in Python and can be nowhere else."""
+        from embedsearch.backbones import devices_of
+
+        devices = devices_of(self._device)
+        if len(devices) == 1 or self._is_given:
+            return []
+        return [
+            partial(
+                Encoder.from_recipe,
+                self.recipe,
+                projection=self.postprocess.projection,
+                device=device,
+                batch_size=self._batch_size,
+                threads=max(self._threads // len(devices), 1),
+            )
+            for device in devices
+        ]
 
     def _load(self, contents: Sequence[Any]) -> list[Any]:
         """Each input as Loaded, or the ItemError that tells why it is not."""

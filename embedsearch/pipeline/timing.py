@@ -56,6 +56,12 @@ class Clock:
         with self._lock:
             self._seconds[name] += seconds
 
+    def taken(self) -> dict[str, float]:
+        """Seconds by stage since the last call of this, for another clock to add."""
+        with self._lock:
+            seconds, self._seconds = self._seconds, dict.fromkeys(STAGES, 0.0)
+        return seconds
+
     def timing(self) -> Timing | None:
         """Of what was done since `restart`; None where nothing was."""
         seconds, work = time.perf_counter() - self._start, sum(self._seconds.values())
