@@ -17,7 +17,7 @@ from embedsearch.types import Metric, Modality
 E = TypeVar("E", Metric, Modality)
 
 FITS = ("crop", "pad", "squash")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16")
 CHANNELS = ("auto", "first", "last")
 COMBINES = ("concat", "mean")
 LONG_TEXTS = ("windows", "chunk", "cut")

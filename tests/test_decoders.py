@@ -1,8 +1,11 @@
+import io
+
 import numpy as np
 import pictures
 import pytest
 from PIL import Image
 
+import embedsearch as es
 from embedsearch.decoders import check_text, decode_image, decode_text, fit_image, image, to_rgb
 from embedsearch.errors import ItemError
 
@@ -144,3 +147,18 @@ def test_texts():
             decode_text(bad)
     with pytest.raises(ItemError, match="surrogate"):
         check_text("a\ud800")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_large_jpeg_is_decoded_smaller_and_keeps_its_vector(mode):
+    datasets = pytest.importorskip("sklearn.datasets")
+    photo = Image.fromarray(datasets.load_sample_image("china.jpg")).resize((1280, 854)).convert(mode)
+    file = io.BytesIO()
+    photo.save(file, "JPEG", quality=92)
+    whole, small = decode_image(file.getvalue()), decode_image(file.getvalue(), 64)
+    assert whole.size == (1280, 854) and small.mode == "RGB"
+    assert min(small.size) == 214  # a quarter: half of that again would be less than twice 64
+    assert decode_image(file.getvalue(), 256).size == (1280, 854)
+    encoder = es.Encoder("vgg16", weights="packaged", size=64, precision="float32")
+    x = encoder.encode([whole, file.getvalue()])
+    assert x[0] @ x[1] > 0.999

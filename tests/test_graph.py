@@ -8,8 +8,9 @@ import oracle
 import pytest
 from numba import njit
 
+from embedsearch.compiled import compiling
 from embedsearch.errors import DamagedIndexError
-from embedsearch.index.graph import asking, compiling, plain, reaching, walk
+from embedsearch.index.graph import asking, plain, reaching, walk
 from embedsearch.index.graph.codes import LANES, Codec
 from embedsearch.index.graph.index import GraphIndex
 from embedsearch.types import Metric

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
-from embedsearch.index.graph import matrix_ops, vector_ops
+from embedsearch.compiled import matrix_ops
+from embedsearch.index.graph import vector_ops
 from embedsearch.index.graph.codes import LANES
 
 

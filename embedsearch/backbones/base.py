@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -50,6 +50,8 @@ class Backbone(ABC):
     weights_sha256: of the file(s) the weights came from, or of the weights themselves.
     weights_origin: where they were, for people. default_layer: taken when none is named. concurrent: passes may run
     in several threads at once, and do not wait for each other.
+    thread_safe: may be called from several threads, which may have to wait for each other.
+    device_type: "cpu", "cuda", ... of the device that passes run on.
     """
 
     name: str
@@ -64,6 +66,8 @@ class Backbone(ABC):
     weights_origin: str
     default_layer: str
     concurrent: bool = False
+    thread_safe: bool = False
+    device_type: str = "cpu"
 
     @classmethod
     @abstractmethod
@@ -97,6 +101,10 @@ class Backbone(ABC):
         """Items are batched only with others of their bucket."""
         return None
 
+    def item_bytes(self) -> int | None:
+        """Of the largest activation of one item, where that is known beforehand."""
+        return None
+
     def is_long(self, prepared: Any) -> bool:
         """True when the item is longer than the network reads at once."""
         return False
@@ -111,6 +119,14 @@ class Backbone(ABC):
 
         Here nothing is known of that beforehand: its forward pass will tell."""
         return
+
+    def has_bfloat16(self) -> bool:
+        """Whether the device that the network is on multiplies bfloat16 in hardware."""
+        return False
+
+    def in_bfloat16(self) -> Self:
+        """The same network, opened in float32 and not run yet, computing in bfloat16; this one stays as it is."""
+        raise NotImplementedError
 
     @abstractmethod
     def extract(self, batch: Sequence[Any], layers: Sequence[str]) -> dict[str, Features]:
@@ -129,8 +145,18 @@ class Backbone(ABC):
         return None
 
 
+def devices_of(name: str) -> list[str]:
+    """The devices that `name` stands for: those it lists, and of "auto" and "cuda" every GPU there is."""
+    n_gpus = torch.cuda.device_count() if name in ("auto", "cuda") else 0
+    if n_gpus > 1:
+        return [f"cuda:{number}" for number in range(n_gpus)]
+    return [part.strip() for part in name.split(",")]
+
+
 def open_device(name: str) -> torch.device:
-    """The device of that name; "auto" is CUDA where there is one. Raises UsageError when it cannot be used."""
+    """The device of that name, the first where it lists several; "auto" is CUDA where there is one. Raises UsageError
+    when it cannot be used."""
+    name = name.partition(",")[0].strip()
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -6,7 +6,8 @@ import threading
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from copy import copy, deepcopy
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from torch import nn
 from embedsearch.backbones.base import Backbone, BackboneOptions, open_device
 from embedsearch.backbones.layer_table import LayerTable
 from embedsearch.backbones.module_state import absent_tensors, out_of_reach, reach_told
+from embedsearch.backbones.precision import has_bfloat16, lower
 from embedsearch.backbones.tap import Inputs, run_to
 from embedsearch.errors import UsageError
 from embedsearch.types import Features, LayerInfo
@@ -21,6 +23,9 @@ from embedsearch.types import Features, LayerInfo
 
 class NamedBackbone(Backbone):
     """A network whose layers were all found by one pass over meta tensors before its weights were read."""
+
+    _autocast = False
+    thread_safe = True
 
     def __init__(self, module: nn.Module, table: LayerTable, options: BackboneOptions) -> None:
         if options.preprocess is not None or options.channels != "auto":
@@ -33,11 +38,13 @@ class NamedBackbone(Backbone):
         move: Any = self._module._apply
         move(lambda tensor: tensor if tensor.is_meta else tensor.to(self._device))
         self._absent = absent_tensors(self._module)  # once: nobody else holds the module, so it stays as it is
-        self._precision = options.precision
-        self._autocast = options.precision == "bfloat16"
         # hooks know their own thread; of a device there is one, and its flags are everybody's
+        self.device_type = self._device.type
         self.concurrent = self._device.type == "cpu"
         self._lock = threading.Lock()
+        self._getting_ready, self._is_ready = threading.Lock(), False
+        if options.precision == "bfloat16":
+            self._lower()
 
     def layers(self) -> list[LayerInfo]:
         return self._table.listed()
@@ -53,10 +60,37 @@ class NamedBackbone(Backbone):
     def to_features(self, layer: str, output: torch.Tensor, batch: Sequence[Any]) -> Features:
         """The output of one layer (named without @CALL) for a batch as B x T x C with its mask and grid."""
 
+    def has_bfloat16(self) -> bool:
+        return has_bfloat16(self._device)
+
+    def in_bfloat16(self) -> Self:
+        other = copy(self)
+        other._module = deepcopy(self._module)
+        other._lock, other._getting_ready = threading.Lock(), threading.Lock()
+        other._lower()
+        return other
+
+    def _lower(self) -> None:
+        """From now on, passes compute in bfloat16."""
+        lower(self._module)
+        self._autocast = True
+
+    def ready(self) -> None:
+        """Called before every pass; before the first one the network is made ready."""
+        if not self._is_ready:
+            with self._getting_ready:
+                if not self._is_ready:
+                    self.make_ready()
+                    self._is_ready = True
+
+    def make_ready(self) -> None:
+        """Brings the module into the form that is fastest; from now on its precision stays as it is."""
+
     def extract(self, batch: Sequence[Any], layers: Sequence[str]) -> dict[str, Features]:
         names = {layer: self._table.info(layer).name for layer in layers}
         modules = {layer: self._module.get_submodule(name) for layer, name in names.items()}
         wanted = {layer: self._table.call_of(layer) for layer in layers}
+        self.ready()
         inputs = self.collate(batch)
         with (
             nullcontext() if self.concurrent else self._alone(),
@@ -65,6 +99,12 @@ class NamedBackbone(Backbone):
         ):
             outputs = self._run(inputs, modules, wanted)
             return {layer: self.to_features(names[layer], outputs[layer], batch) for layer in layers}
+
+    def to_device(self, x: torch.Tensor) -> torch.Tensor:
+        """A tensor of the CPU on the network's device; to a GPU it is copied while others compute there."""
+        if self._device.type != "cuda":
+            return x.to(self._device)
+        return x.pin_memory().to(self._device, non_blocking=True)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

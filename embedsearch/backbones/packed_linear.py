@@ -7,12 +7,15 @@ from typing import Any
 import torch
 from torch import nn
 
+# activations that oneDNN applies while it writes a product, by transformers' names for them: its own, and a variant
+ACTIVATIONS = {"gelu": ("gelu", "none"), "gelu_new": ("gelu", "tanh"), "relu": ("relu", "")}
+
 
 class PackedLinear(nn.Module):
     """What an nn.Linear computes, on a CPU, and faster.
 
     torch gives the weights of a linear layer to its BLAS as they are; oneDNN takes them reordered, once.
-    weight, bias: as they were, for code that looks at them.
+    weight, bias: as they were, for code that looks at them, unless the weight was dropped.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -24,6 +27,21 @@ class PackedLinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, "none", [], "")
         return product
+
+    def activated(self, x: torch.Tensor, activation: str) -> torch.Tensor:
+        """The same with one of ACTIVATIONS over it."""
+        name, variant = ACTIVATIONS[activation]
+        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, name, [], variant)
+        return product
+
+    def plus(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """The same and `other`, of its shape, added."""
+        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, other, self._packed, self.bias, "add")
+        return product
+
+    def drop_weight(self) -> None:
+        """Keeps of the plain weight its shape and type only, where it is known that nobody looks at it."""
+        self.weight = nn.Parameter(torch.empty_like(self.weight, device="meta"), requires_grad=False)
 
 
 def pack_linears(module: nn.Module) -> int:

@@ -24,6 +24,7 @@ from embedsearch.backbones.module_state import forget
 from embedsearch.backbones.named import NamedBackbone
 from embedsearch.backbones.outputs import as_features
 from embedsearch.backbones.packed_linear import pack_linears
+from embedsearch.backbones.packed_texts import PackedTexts
 from embedsearch.backbones.probe import PROBE_BATCH, probe
 from embedsearch.backbones.tap import Inputs
 from embedsearch.backbones.windows import Tokens, check_overlap, merge, tokenize
@@ -40,6 +41,7 @@ class TransformerBackbone(NamedBackbone):
     `overlap` tokens, or cut."""
 
     modality = Modality.TEXT
+    _packed: PackedTexts | None = None
 
     def __init__(self, name: str, options: BackboneOptions) -> None:
         self.name = name
@@ -67,11 +69,6 @@ class TransformerBackbone(NamedBackbone):
         self.default_layer = _default_layer(table.listed())
         super().__init__(module, table, options)
         self._tokenizing = threading.Lock()  # a tokenizer keeps what it truncates to, and can do one thing at a time
-        if self._device.type == "cpu":
-            if self._precision == "bfloat16":
-                self._module.to(torch.bfloat16)
-                self._autocast = False
-            pack_linears(self._module)
 
     @classmethod
     def describe(cls, name: str, *, weights: str, size: int | None, example: Any = None) -> tuple[list[LayerInfo], str]:
@@ -99,34 +96,71 @@ class TransformerBackbone(NamedBackbone):
 
     def extract(self, batch: Sequence[Any], layers: Sequence[str]) -> dict[str, Features]:
         if all(len(tokens.windows) == 1 for tokens in batch):
-            return super().extract(batch, layers)
+            return self._extract_windows(batch, layers)
         rows = [Tokens((window,), False) for tokens in batch for window in tokens.windows]
         found: dict[str, list[Features]] = {layer: [] for layer in layers}
         at_once = max(_WINDOWS_AT_ONCE, len(batch))
         for start in range(0, len(rows), at_once):
             part = rows[start : start + at_once]
-            for layer, features in super().extract(part, layers).items():
+            for layer, features in self._extract_windows(part, layers).items():
                 found[layer] += [_row(features, i, tokens.length) for i, tokens in enumerate(part)]
         return {layer: merge(windows, batch) for layer, windows in found.items()}
+
+    def _lower(self) -> None:
+        if self._device.type == "cpu":
+            self._module.to(torch.bfloat16)
+        else:
+            super()._lower()
+
+    def make_ready(self) -> None:
+        if self._device.type == "cpu" and pack_linears(self._module):
+            self._packed = PackedTexts.of(self._module)
+
+    def _extract_windows(self, batch: Sequence[Tokens], layers: Sequence[str]) -> dict[str, Features]:
+        """Features of texts of one window each."""
+        self.ready()
+        names = {layer: self._table.info(layer).name for layer in layers}
+        packed = self._packed
+        # a layer that is called several times is one that blocks share
+        if packed is None or any(packed.depth(name) is None for name in layers):
+            return super().extract(batch, layers)
+        with torch.inference_mode():
+            outputs = packed.run([tokens.windows[0].ids for tokens in batch], layers)
+            width = max(tokens.length for tokens in batch)
+            real = self._mask(batch)
+            found = {}
+            for layer, x in outputs.items():
+                if real.all():
+                    rows = x.view(len(batch), width, -1)
+                else:
+                    rows = x.new_zeros((len(batch), width, x.shape[1]))
+                    rows[real] = x
+                found[layer] = self.to_features(names[layer], rows, batch)
+            return found
 
     def collate(self, batch: Sequence[Any]) -> Inputs:
         width = max(tokens.length for tokens in batch)
         ids = torch.full((len(batch), width), self._tokenizer.pad_token_id or 0)
-        mask = torch.zeros((len(batch), width), dtype=torch.long)
-        for row, tokens in enumerate(batch):
-            ids[row, : tokens.length] = torch.tensor(tokens.windows[0].ids)
-            mask[row, : tokens.length] = 1
-        return Inputs(kwargs={"input_ids": ids.to(self._device), "attention_mask": mask.to(self._device)})
+        mask = self._mask(batch)
+        ids[mask] = torch.tensor([token for tokens in batch for token in tokens.windows[0].ids])
+        ids = self.to_device(ids)
+        if bool(mask.all()):  # texts of one length; without a mask attention takes a faster way
+            return Inputs(kwargs={"input_ids": ids})
+        return Inputs(kwargs={"input_ids": ids, "attention_mask": self.to_device(mask)})
+
+    @staticmethod
+    def _mask(batch: Sequence[Tokens]) -> torch.Tensor:
+        """Which places of a batch hold tokens: bool B x T."""
+        lengths = torch.tensor([tokens.length for tokens in batch])
+        return torch.arange(int(lengths.max())) < lengths[:, None]
 
     def to_features(self, layer: str, output: torch.Tensor, batch: Sequence[Any]) -> Features:
         width = max(tokens.length for tokens in batch)
         if output.ndim > 3 or (output.ndim == 3 and output.shape[1] != width):
             raise UsageError(f"layer {layer!r} gives {tuple(output.shape)}; take one that gives tokens or one vector")
+        mask = self._mask(batch)
         roles = torch.zeros((len(batch), width), dtype=torch.int8)
-        lengths = torch.tensor([tokens.length for tokens in batch])
-        for row, tokens in enumerate(batch):
-            roles[row, : tokens.length] = torch.tensor(tokens.windows[0].roles, dtype=torch.int8)
-        mask = torch.arange(width) < lengths[:, None]
+        roles[mask] = torch.tensor([role for tokens in batch for role in tokens.windows[0].roles], dtype=torch.int8)
         return as_features(output, layer, mask=mask.to(output.device), roles=roles.to(output.device))
 
     def blank(self, layers: Sequence[str]) -> dict[str, Features]:

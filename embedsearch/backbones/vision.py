@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from embedsearch.backbones.aliases import vision_aliases
 from embedsearch.backbones.base import BackboneOptions
 from embedsearch.backbones.files.weights import assign_weights
+from embedsearch.backbones.joined_steps import join_steps
 from embedsearch.backbones.layer_table import LayerTable
 from embedsearch.backbones.named import NamedBackbone
 from embedsearch.backbones.outputs import as_features
@@ -41,10 +43,14 @@ class TorchvisionBackbone(NamedBackbone):
         transforms = models.get_model_weights(name).DEFAULT.transforms()
         module, table, self.size = _skeleton(name, options.size)
         self.default_layer = _default_layer(name, table.listed())
+        maps = [info.shape for info in table.listed() if info.shape is not None and len(info.shape) == 3]
+        self._largest_map = max(map(math.prod, maps), default=0)
         loaded = vision_weights(name, options.weights, options.expect_sha256)
         assign_weights(module, loaded)
         self.weights_sha256, self.weights_origin = loaded.sha256, loaded.origin
         super().__init__(module, table, options)
+        if self._largest_map:
+            self._module.to(memory_format=torch.channels_last)
         self._mean = torch.tensor(transforms.mean, device=self._device).view(1, 3, 1, 1)
         self._std = torch.tensor(transforms.std, device=self._device).view(1, 3, 1, 1)
 
@@ -59,6 +65,9 @@ class TorchvisionBackbone(NamedBackbone):
     def bucket(self, prepared: Any) -> Hashable:
         return tuple(prepared.shape)
 
+    def item_bytes(self) -> int:
+        return self._largest_map * (2 if self._autocast else 4)
+
     def check_size(self, size: int) -> None:
         skeleton, _, _ = _skeleton(self.name, self.size)
         try:
@@ -68,9 +77,14 @@ class TorchvisionBackbone(NamedBackbone):
             raise UsageError(f"{self.name} at {self.size} px cannot read pictures of {size} px: {reason}") from error
 
     def collate(self, batch: Sequence[Any]) -> Inputs:
-        pixels = torch.from_numpy(np.stack(batch)).to(self._device)  # B x H x W x 3, uint8
-        scaled = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+        pixels = self.to_device(torch.from_numpy(np.stack(batch)))  # B x H x W x 3, uint8
+        # seen as B x 3 x H x W they lie in memory as convolutions read them fastest
+        scaled = pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255)
         return Inputs((scaled.sub_(self._mean).div_(self._std),))
+
+    def make_ready(self) -> None:
+        if self._device.type == "cpu":
+            join_steps(self._module)
 
     def to_features(self, layer: str, output: torch.Tensor, batch: Sequence[Any]) -> Features:
         mask = roles = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -12,7 +13,7 @@ import typer
 from embedsearch.cli import options
 from embedsearch.cli.app import app
 from embedsearch.cli.progress import open_progress
-from embedsearch.cli.told import how_it_finds, kept_as, left_out
+from embedsearch.cli.told import how_it_finds, kept_as, left_out, time_spent
 from embedsearch.errors import counted
 
 _LONG = {
@@ -159,7 +160,9 @@ def build(
             "renamed",
             "index",
         )
-        print(json.dumps({"path": str(target), **{name: getattr(report, name) for name in fields}}, ensure_ascii=False))
+        told = {name: getattr(report, name) for name in fields}
+        told["timing"] = None if report.timing is None else asdict(report.timing)
+        print(json.dumps({"path": str(target), **told}, ensure_ascii=False))
     else:
         for line in _told(report, target):
             print(line)
@@ -187,6 +190,8 @@ def _told(report: object, target: Path) -> list[str]:
         lines = [f"{target} holds {counted(report.n_items, 'item')} ({', '.join(about)})"]
     if report.encoder and report.n_new:
         lines.append(f"encoded by {report.encoder}")
+    if report.encoder and report.timing is not None:
+        lines.append(f"time      {time_spent(report.timing, report.n_new)}")
     if report.index and not report.up_to_date:
         lines += [f"{label:<9} {line}" for label, line in how_it_finds(report.index)]
     if report.n_truncated:

@@ -139,8 +139,13 @@ LatencyMs = Annotated[
 
 # ---- running -------------------------------------------------------------------------------------------------------
 
-Precision = Annotated[str, typer.Option(help="float32, bfloat16, or auto (float32).")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        help="float32, bfloat16, or auto: bfloat16 where the processor has it and vectors stay what they are."
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, or several: cuda:0,cuda:1.")]
 BatchSize = Annotated[str, typer.Option(help="Items the network reads at once, or auto.")]
 Threads = Annotated[
     Optional[int], typer.Option("--threads", "--workers", help="Threads that decode and compute. Default: all cores.")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from embedsearch.pipeline.timing import Timing
 
 _MOST = 5  # reasons that are shown
 
@@ -24,6 +27,13 @@ def kept_as(renamed: Mapping[str, str]) -> list[str]:
     """Which metadata columns have names that the store cannot keep."""
     pairs = [f"{old!r} as {new}" for old, new in renamed.items()]
     return [f"columns kept under other names: {', '.join(pairs)}"] if pairs else []
+
+
+def time_spent(timing: Timing, n_inputs: int) -> str:
+    """What an extraction spent its time on, and what it waited for."""
+    shares = ", ".join(f"{stage} {share:.0%}" for stage, share in timing.shares.items())
+    rate = f"{n_inputs / timing.seconds:,.1f} inputs/s over {timing.seconds:,.1f} s"
+    return f"{shares} of the work; {timing.limit} was the limit ({timing.busy[timing.limit]:.0%} busy); {rate}"
 
 
 def advised(index: Path, advice: str | None) -> list[str]:

@@ -147,15 +147,13 @@ def _without_unset(fields: Mapping[str, Any]) -> dict[str, Any]:
     if "layer" in given:
         layer = given.pop("layer")
         given["layers"] = [layer] if isinstance(layer, str) else list(layer)
-    if given.get("precision") == "auto":
-        del given["precision"]
     return given
 
 
 def _encoder_recipe(modality: Modality, fields: dict[str, Any], with_network: bool) -> Recipe:
     usual = {} if with_network else {"backbone": _DEFAULT_BACKBONE.get(modality)}
     # unit length is the default under every metric: lengths of pooled activations mean little
-    return Recipe.from_dict({**usual, **fields, "modality": modality.value})
+    return Recipe.from_dict({"precision": "auto", **usual, **fields, "modality": modality.value})
 
 
 def _vector_recipe(fields: dict[str, Any], module: Any) -> Recipe:

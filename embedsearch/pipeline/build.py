@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,16 @@ from embedsearch.pipeline.chunks import input_column, store_schema
 from embedsearch.pipeline.columns import fitted_columns
 from embedsearch.pipeline.commit import asked_for, commit_generation
 from embedsearch.pipeline.encode import Encoder
-from embedsearch.pipeline.extract import shards
+from embedsearch.pipeline.extract import content_or_error, shards
+from embedsearch.pipeline.precision import N_LOOKED_AT
 from embedsearch.pipeline.skips import SkipLog, nothing_to_index
-from embedsearch.pipeline.state import BuildState, open_state, require_ours, stored, tidy
+from embedsearch.pipeline.state import BuildState, open_state, recorded_recipe, require_ours, stored, tidy
+from embedsearch.pipeline.timing import STORING, Clock, Timing
 from embedsearch.postprocess import Postprocess
 from embedsearch.sources import UNLISTED, ArraySource, ItemSource
 from embedsearch.store import ItemStore, Ledger, StoreWriter
 from embedsearch.store.writer import latest_version
-from embedsearch.types import Progress
+from embedsearch.types import Item, Progress
 
 
 @dataclass(slots=True)
@@ -38,6 +41,11 @@ class BuildReport:
     because the build began anew. reasons: why inputs were left out, and how often. renamed: metadata columns that are
     kept under other names. up_to_date: nothing to do. index: what the index is and was measured to do, as IndexEntry
     has it.
+
+
+    because the build began anew. reasons: why inputs were left out, and how
+    often. up_to_date: nothing to do. index: what the index is and was measured to do, as IndexEntry has it. timing: of
+    the extraction, None where nothing was extracted.
     """
 
     root: Path
@@ -56,6 +64,7 @@ class BuildReport:
     reasons: dict[str, int] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
     index: dict[str, Any] = field(default_factory=dict)
+    timing: Timing | None = None
 
 
 def run_build(
@@ -73,11 +82,18 @@ def run_build(
     recipe: fully resolved. encoder: of that recipe, None for a matrix. asked: fields of an IndexRequest; where an index
     is brought up to date, they take the place of what was asked for before, and the others stay. Raises
     EmbedSearchError of all kinds; whatever was committed before stays as it was.
+
+
+    recipe: fully resolved but for the precision. encoder: of that recipe, None for a matrix. Raises EmbedSearchError of
+    all kinds; whatever was committed before stays as it was.
     """
     layout = Layout(root)
     require_ours(layout)
     root.mkdir(parents=True, exist_ok=True)
     with write_lock(root):
+        if encoder is not None:
+            settle(encoder, layout, source, restart=restart)
+            recipe = encoder.recipe
         state = open_state(layout, recipe, source, restart=restart)
         before = state.manifest.index if state.updates and state.manifest is not None else None
         # what was promised once goes on being kept
@@ -110,16 +126,23 @@ def _extract(
     report = BuildReport(layout.root, state.resumed, long_texts=state.recipe.long_texts, renamed=source.renamed)
     if encoder is not None:
         report.encoder = (
-            f"{state.recipe.backbone} at {', '.join(state.recipe.layers)}, weights: {encoder.weights_origin}"
+            f"{state.recipe.backbone} at {', '.join(state.recipe.layers)}, weights: {encoder.weights_origin}, "
+            f"in {state.recipe.precision} ({encoder.precision_reason})"
         )
     gone: list[str] = []
     unlisted: list[str] = []
     with Ledger(stored(writer, key)) as ledger:
         progress.stage("extracting" if encoder else "storing", source.count())
+        clock = Clock({}) if encoder is None else encoder.clock
+        clock.restart()
         finish = postprocess.before if state.fits else postprocess
         for shard in shards(source, ledger, encoder, finish, progress.advance):
             if len(shard.block):
-                writer.replace(shard.block, sorted(shard.changed), key) if shard.changed else writer.append(shard.block)
+                with clock.stage(STORING):
+                    if shard.changed:
+                        writer.replace(shard.block, sorted(shard.changed), key)
+                    else:
+                        writer.append(shard.block)
             for skip in shard.skips:
                 skips.add(skip if skip.uri else replace(skip, uri=source.location))
                 if skip.reason.startswith(UNLISTED):
@@ -129,6 +152,7 @@ def _extract(
             progress.advance(shard.n_unreported, len(shard.skips))
             # a known input that can no longer be read must not answer with what it was
             gone += sorted(filter(ledger.owns, shard.changed.difference(shard.inputs)))
+        report.timing = clock.timing() if report.n_new else None
         gone += [item_id for item_id in ledger.unmet() if not item_id.startswith(tuple(unlisted))]
         report.n_guests = ledger.n_guests()
     if report.n_new + report.n_known == 0 and (encoder is not None or gone):
@@ -149,6 +173,19 @@ def _kept(layout: Layout, n: int) -> str:
         f"; {layout.root} keeps {counted(n, 'item')} of it; to take out what came from its own source, use "
         f'`embedsearch delete {layout.root} --where "added_from IS NULL"`'
     )
+
+
+def settle(encoder: Encoder, layout: Layout, source: ItemSource | ArraySource, *, restart: bool) -> None:
+    """Leaves the precision of `encoder` no more open: that of the build or index that is there, or the one that the
+    first inputs of the source call for."""
+    if encoder.recipe.precision != "auto" or isinstance(source, ArraySource):
+        return
+    recorded = None if restart else recorded_recipe(layout)
+    if recorded is not None and recorded.backbone is not None and recorded.precision != "auto":
+        encoder.take_precision(recorded.precision)
+        return
+    items = (entry for entry in islice(source, N_LOOKED_AT) if isinstance(entry, Item))
+    encoder.settle_precision([content_or_error(item, encoder.recipe.modality) for item in items])
 
 
 def _writer(layout: Layout, state: BuildState, source: ItemSource | ArraySource) -> StoreWriter:

@@ -35,7 +35,8 @@ def load(content: Any, recipe: Recipe) -> Loaded:
         return Loaded([text], digest)
     if recipe.modality is Modality.TENSOR:
         return Loaded([_load_tensor(content, recipe)], _hash_of(content))
-    image, digest = load_image(content)
+    side = None if recipe.size is None else max(view_size(recipe.size, scale) for scale in recipe.scales)
+    image, digest = load_image(content, side)
     if recipe.size is None:  # the user's own preprocess brings it to size
         views: list[Any] = [image]
         return Loaded([*views, ImageOps.mirror(image)] if recipe.flip else views, digest)
@@ -50,16 +51,17 @@ def view_size(size: int, scale: float) -> int:
     return max(1, round(size * scale))
 
 
-def load_image(content: Any) -> tuple[Image.Image, str]:
+def load_image(content: Any, side: int | None = None) -> tuple[Image.Image, str]:
     """A picture as upright RGB, and the hash of its content.
 
     content: a path or URL, encoded bytes, a PIL image, or an array H x W, H x W x 3 or H x W x 4 of
-    uint8 (or of floats in 0..1). Raises ItemError with the reason.
+    uint8 (or of floats in 0..1). side: pixels that it will be brought to; large JPEGs are then decoded smaller.
+    Raises ItemError with the reason.
     """
     if isinstance(content, str | Path):
         content = read_bytes(str(content))
     if isinstance(content, bytes | bytearray):
-        return decode_image(bytes(content)), _hash(bytes(content))
+        return decode_image(bytes(content), side), _hash(bytes(content))
     image = to_rgb(content) if isinstance(content, Image.Image) else to_rgb(_from_array(content))
     return image, _hash(image.tobytes())
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -16,7 +18,9 @@ from embedsearch.errors import ItemError, UsageError
 from embedsearch.executors import Executor, LocalExecutor, ThreadExecutor, n_cores
 from embedsearch.pipeline.content import load, view_size
 from embedsearch.pipeline.network import NOT_FINITE, Encoded, PooledNetwork
+from embedsearch.pipeline.precision import FLOAT32_ONLY, N_COMPARED, N_LOOKED_AT, NOTHING_READ, Choice, choose_precision
 from embedsearch.pipeline.resolve import resolve
+from embedsearch.pipeline.timing import NETWORK, READING, Clock
 from embedsearch.postprocess import Postprocess, Projection
 from embedsearch.types import Metric, Modality
 from embedsearch.vectors import Matrix, finite_rows
@@ -57,9 +61,11 @@ class Encoder:
     Of texts: max_tokens, overlap: of their windows. long_texts: "windows" pools over all of them, "cut"
     takes the first.
 
-    normalize: vectors have unit length. device: "auto", "cpu", "cuda". precision: "float32", "bfloat16",
-    "auto" (float32). batch_size and threads (that decode and compute; all cores by default) change the speed
-    and never the vectors.
+    normalize: vectors have unit length. device: "auto", "cpu", "cuda", "cuda:1"; a build uses every GPU of "auto" and
+    "cuda", or those of "cuda:0,cuda:1", with one process each. precision: "float32", "bfloat16", or "auto": bfloat16
+    where the processor has it, for networks opened by name, if each of the first vectors then has a cosine of at least
+    0.999 to float32; `recipe.precision` tells after the first call. batch_size and threads (that decode and compute;
+    all cores by default) change the speed and never the vectors.
 
     Raises UsageError, UnknownNameError (backbone, layer, pooling), WeightsError, CodeError.
     """
@@ -114,7 +120,7 @@ class Encoder:
             overlap=overlap,
             long_texts=long_texts,
             normalize=normalize,
-            precision="float32" if precision == "auto" else precision,
+            precision=precision,
         )
         given = Given(None if isinstance(backbone, str) else backbone, preprocess)
         self._setup(recipe, None, given, device, batch_size, threads)
@@ -170,7 +176,7 @@ class Encoder:
             modality=recipe.modality,
             preprocess=given.preprocess,
             device=device,
-            precision=recipe.precision,
+            precision="float32" if recipe.precision == "auto" else recipe.precision,
             channels=recipe.channels,
             expect_sha256=recipe.weights_sha256,
         )
@@ -186,8 +192,50 @@ class Encoder:
                 self._backbone.check_size(view_size(int(self.recipe.size or 0), scale))
         self.postprocess = Postprocess(self.recipe.normalize, projection)
         self._threads = threads or n_cores()
+        self._batch_size, self._device = batch_size, device
+        self._is_given = given.module is not None or callable(given.preprocess)
+        self.precision_reason = "" if recipe.precision == "auto" else "as recorded or asked for"
+        self._choosing = threading.Lock()
         n_passes = self._threads if self._backbone.concurrent else 1
-        self._network = PooledNetwork(self._backbone, self.recipe, batch_size, n_passes)
+        self.clock = Clock({READING: self._threads, NETWORK: n_passes})
+        self._open_network()
+
+    def _open_network(self) -> None:
+        n_passes = self._threads if self._backbone.concurrent else 1
+        self._network = PooledNetwork(self._backbone, self.recipe, self._batch_size, n_passes, self.clock)
+
+    def settle_precision(self, contents: Sequence[Any]) -> None:
+        """Chooses the precision, where it was left open, by the vectors of the first of `contents` that can be read."""
+        with self._choosing:
+            if self.recipe.precision != "auto":
+                return
+            if not self._backbone.has_bfloat16():
+                self._take(FLOAT32_ONLY)
+                return
+            readable = [x for x in self._load(contents[:N_LOOKED_AT]) if not isinstance(x, ItemError)][:N_COMPARED]
+            rough = self._backbone.in_bfloat16()  # before this one has run
+            exact = self._network.encode(readable, None, chunks=False)
+            network = PooledNetwork(rough, self.recipe, self._batch_size, 1)
+            kept = network.encode([readable[i] for i in exact.kept], None, chunks=False)
+            same = kept.vectors.shape == exact.vectors.shape
+            choice = (
+                choose_precision(exact.vectors, kept.vectors, centred=self.recipe.needs_fit) if same else NOTHING_READ
+            )
+            if choice.precision == "bfloat16":
+                self._backbone = rough
+            self._take(choice)
+
+    def take_precision(self, precision: str) -> None:
+        """Computes in what an index was built with, where the precision was left open."""
+        if self.recipe.precision == "auto":
+            if precision == "bfloat16":
+                self._backbone = self._backbone.in_bfloat16()
+            self._take(Choice(precision, "as the index was built"))
+
+    def _take(self, choice: Choice) -> None:
+        self.recipe = replace(self.recipe, precision=choice.precision)
+        self.precision_reason = choice.reason
+        self._open_network()
 
     def layers(self) -> list[LayerInfo]:
         """Every layer that can be named; of a network of your own, shapes are known once it has encoded."""
@@ -210,6 +258,7 @@ class Encoder:
         postprocess = self.postprocess
         if normalize is not None:
             postprocess = Postprocess(normalize, postprocess.projection)
+        self.settle_precision(items)
         parts = []
         at_once = _CHUNK[self.recipe.modality]
         starts = range(0, len(items), at_once)
@@ -260,16 +309,37 @@ class Encoder:
 
         over: see ThreadExecutor.
         """
-        return ThreadExecutor(2, over) if self._backbone.concurrent and self._threads > 1 else LocalExecutor()
+        return ThreadExecutor(2, over) if self._backbone.thread_safe and self._threads > 1 else LocalExecutor()
+
+    def elsewhere(self) -> list[Callable[[], Encoder]]:
+        """What makes this encoder anew in another process, one for each of several devices; [] where there is one, or
+        where the network was given in Python and can be nowhere else."""
+        from embedsearch.backbones import devices_of
+
+        devices = devices_of(self._device)
+        if len(devices) == 1 or self._is_given:
+            return []
+        return [
+            partial(
+                Encoder.from_recipe,
+                self.recipe,
+                projection=self.postprocess.projection,
+                device=device,
+                batch_size=self._batch_size,
+                threads=max(self._threads // len(devices), 1),
+            )
+            for device in devices
+        ]
 
     def _load(self, contents: Sequence[Any]) -> list[Any]:
         """Each input as Loaded, or the ItemError that tells why it is not."""
 
         def load_one(content: Any) -> Any:
-            try:
-                return content if isinstance(content, ItemError) else load(content, self.recipe)
-            except ItemError as error:
-                return error
+            with self.clock.stage(READING):
+                try:
+                    return content if isinstance(content, ItemError) else load(content, self.recipe)
+                except ItemError as error:
+                    return error
 
         if self.recipe.modality is not Modality.IMAGE or len(contents) == 1 or self._threads == 1:
             return [load_one(content) for content in contents]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from embedsearch.errors import ItemError
+from embedsearch.executors import ProcessExecutor
 from embedsearch.pipeline.chunks import chunk_ids, chunk_metadata
 from embedsearch.pipeline.content import content_of, with_digest
 from embedsearch.pipeline.encode import Encoder
@@ -33,7 +35,8 @@ class Shard:
 
     inputs: ids of those that the rows were made of. changed: ids whose stored rows the inputs replace. unchanged:
     those of them whose content is what is stored, and which have not gone through the network.
-    n_reported: how many were told to the progress already, batch by batch.
+    n_reported: how many were told to the progress already, batch by batch. seconds: that it took in another process, by
+    stage.
     """
 
     block: Block
@@ -43,6 +46,7 @@ class Shard:
     skips: list[Skip] = field(default_factory=list)
     n_known: int = 0
     n_reported: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def n_unreported(self) -> int:
@@ -66,9 +70,29 @@ def shards(
         yield from _array_shards(source, ledger, finish, size)
     elif encoder is not None:
         size = _CHUNKED_SHARD if encoder.recipe.is_chunked else size
+        makers = [partial(_elsewhere, maker, finish) for maker in encoder.elsewhere()]
+        if makers:
+            for shard in ProcessExecutor(makers).map(tasks(source, ledger, size)):
+                for stage, seconds in shard.seconds.items():
+                    encoder.clock.add(stage, seconds)
+                yield shard
+            return
         telling = _OneAtATime(report)
         worker = Worker(encoder, finish, telling)
         yield from encoder.executor(telling.end).map(lambda: worker, tasks(source, ledger, size))
+
+
+def _elsewhere(make_encoder: Callable[[], Encoder], finish: Callable[[Matrix], Matrix]) -> Callable[[Task], Shard]:
+    """What runs tasks in a process of its own, and sends the time they took along."""
+    encoder = make_encoder()
+    worker = Worker(encoder, finish, None)
+
+    def run(task: Task) -> Shard:
+        shard = worker(task)
+        shard.seconds = encoder.clock.taken()
+        return shard
+
+    return run
 
 
 class _Over(BaseException):
@@ -96,14 +120,16 @@ class _OneAtATime:
 class Worker:
     """Runs tasks through one encoder."""
 
-    def __init__(self, encoder: Encoder, finish: Callable[[Matrix], Matrix], report: Callable[[int], None]) -> None:
+    def __init__(
+        self, encoder: Encoder, finish: Callable[[Matrix], Matrix], report: Callable[[int], None] | None
+    ) -> None:
         self._encoder = encoder
         self._finish = finish
         self._report = report
 
     def __call__(self, task: Task) -> Shard:
         recipe = self._encoder.recipe
-        contents = [_content(item, recipe.modality) for item in task.items]
+        contents = [content_or_error(item, recipe.modality) for item in task.items]
         unchanged = [i for i, item in enumerate(task.items) if self._is_as_stored(item, task, contents, i)]
         if unchanged:
             left = sorted(set(range(len(contents))).difference(unchanged))
@@ -157,7 +183,8 @@ def _name_chunks(block: Block, items: list[Item], spans: list[tuple[int, int]]) 
         start += n
 
 
-def _content(item: Item, modality: Modality) -> Any:
+def content_or_error(item: Item, modality: Modality) -> Any:
+    """What `Encoder.pooled` takes for an item of a source."""
     try:
         return content_of(item, modality)
     except ItemError as error:

@@ -15,6 +15,7 @@ from embedsearch.config import Recipe
 from embedsearch.errors import ItemError, UsageError
 from embedsearch.pipeline.batches import batches
 from embedsearch.pipeline.content import Loaded
+from embedsearch.pipeline.timing import NETWORK, READING, Clock
 from embedsearch.types import Modality
 from embedsearch.vectors import Matrix, l2_normalize
 
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 
 
 # items that a pass reads at once, and how many of the usual length they may be: texts are mostly shorter
-_BATCHES = {Modality.IMAGE: (16, 16), Modality.TEXT: (128, 16), Modality.TENSOR: (32, 32)}
+_BATCHES = {Modality.IMAGE: (64, 64), Modality.TEXT: (512, 16), Modality.TENSOR: (32, 32)}
+# of pictures, as many as have their largest activations in so much memory: what is larger leaves the caches, and is
+# given back to the system and asked for again in each pass; a GPU wants more
+_ACTIVATION_BYTES = {"cpu": 2**24, "cuda": 2**29}
 NOT_FINITE = "the network gives NaN or infinity for it"
 
 
@@ -51,15 +55,21 @@ class PooledNetwork:
     dim: of a pooled vector; None where only a first item can tell.
     """
 
-    def __init__(self, backbone: Backbone, recipe: Recipe, batch_size: int | None, n_passes: int = 1) -> None:
+    def __init__(
+        self, backbone: Backbone, recipe: Recipe, batch_size: int | None, n_passes: int = 1, clock: Clock | None = None
+    ) -> None:
         """batch_size: items of the usual length that a pass reads at once. n_passes: how many may run at once, each on
-        one thread; one alone runs on all of them."""
+        one thread; one alone runs on all of them. clock: is told what takes how long."""
+        self._clock = clock or Clock({})
         self._backbone = backbone
         self._n_passes = n_passes
         self._passes_apart: ThreadPoolExecutor | None = None
         self._starting = threading.Lock()
         self._recipe = recipe
         usual, n_usual_lengths = _BATCHES[recipe.modality]
+        if item_bytes := backbone.item_bytes():
+            fitting = _ACTIVATION_BYTES.get(backbone.device_type, _ACTIVATION_BYTES["cpu"]) // item_bytes
+            usual = n_usual_lengths = max(min(usual, fitting), 1)
         self._batch_size = batch_size or usual
         self._most_length = (batch_size or n_usual_lengths) * backbone.max_length
         self.dim = self._width()
@@ -70,7 +80,8 @@ class PooledNetwork:
         """A row for each input that could be read, or for each chunk of it."""
         failures = {i: result for i, result in enumerate(loaded) if isinstance(result, ItemError)}
         views = [view for result in loaded if not isinstance(result, ItemError) for view in result.views]
-        prepared = iter(self._backbone.prepare(views) if views else [])
+        with self._clock.stage(READING):
+            prepared = iter(self._backbone.prepare(views) if views else [])
         encoded = Encoded(np.empty((0, self.dim or 0), np.float32))
         rows: list[list[Any]] = []  # of each row to be made, its views
         for i, result in enumerate(loaded):
@@ -191,8 +202,9 @@ class PooledNetwork:
             return self._passes_apart
 
     def _forward(self, batch: list[Any]) -> Matrix:
-        features = self._backbone.extract(batch, self._recipe.layers)
-        return self._pool([features[layer] for layer in self._recipe.layers])
+        with self._clock.stage(NETWORK):
+            features = self._backbone.extract(batch, self._recipe.layers)
+            return self._pool([features[layer] for layer in self._recipe.layers])
 
     def _pool(self, layers: Sequence[Features]) -> Matrix:
         """float32 B x D of a batch's features, one entry a layer of the recipe."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 from embedsearch.artifact import Layout, Manifest, Pending, read_manifest, read_pending, verify_files
 from embedsearch.artifact.adding import discard_unfit_adds
 from embedsearch.config import Recipe
-from embedsearch.errors import ContradictionError, DamagedIndexError, UsageError
+from embedsearch.errors import ContradictionError, DamagedIndexError, EmbedSearchError, UsageError
 from embedsearch.postprocess import Projection
 from embedsearch.sources import ArraySource, ItemSource
 from embedsearch.store import StoreWriter
@@ -102,6 +102,16 @@ def open_state(layout: Layout, recipe: Recipe, source: ItemSource | ArraySource,
     return BuildState(
         recipe, manifest, projection, pending.generation, False, True, resumed, pending.base_version, updates=True
     )
+
+
+def recorded_recipe(layout: Layout) -> Recipe | None:
+    """The recipe of the unfinished build or the index that is there, None where there is none that can be read."""
+    with contextlib.suppress(EmbedSearchError, OSError):
+        pending = read_pending(layout.root)
+        if pending is not None:
+            return pending.recipe
+        return read_manifest(layout.root).recipe if layout.manifest.exists() else None
+    return None
 
 
 def restore(layout: Layout, manifest: Manifest) -> int:

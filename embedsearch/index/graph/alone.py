@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from embedsearch.compiled.compiling import compiled
 from embedsearch.index.graph.arrays import Queries
-from embedsearch.index.graph.compiling import compiled
 from embedsearch.index.graph.prepare import prepare_queries
 from embedsearch.index.graph.walk import walk_queries
 

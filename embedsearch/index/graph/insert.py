@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from embedsearch.index.graph.compiling import compiled
+from embedsearch.compiled.compiling import compiled
 from embedsearch.index.graph.vector_ops import l2_bytes, prefetch
 from embedsearch.index.graph.walk import N_SEEN, node_of, walk
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from embedsearch.index.graph.compiling import compiled
-from embedsearch.index.graph.matrix_ops import product
+from embedsearch.compiled.compiling import compiled
+from embedsearch.compiled.matrix_ops import product
 
 _TOGETHER = 32  # queries at once, so that what lies between the steps stays in the cache
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from embedsearch.index.graph.compiling import compiled
+from embedsearch.compiled.compiling import compiled
 
 
 @njit

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from embedsearch.index.graph.compiling import compiled
+from embedsearch.compiled.compiling import compiled
 from embedsearch.index.graph.vector_ops import dot, l2_bytes, prefetch
 
 N_SEEN = 8192  # slots that remember nodes; a forgotten one is met again, which costs time and changes nothing

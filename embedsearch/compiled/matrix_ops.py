@@ -12,12 +12,9 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from embedsearch.index.graph.codes import LANES
-
 # a tile of the product: so many sums stay in registers, four rows of two vectors
 _ROWS, _VECTORS, _LANES = 4, 2, 16
 COLUMNS = _VECTORS * _LANES
-assert LANES % COLUMNS == 0
 
 _F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _VECTOR = ir.VectorType(_F32, _LANES)
@@ -79,16 +76,22 @@ def _tile(typing_context, weights, w_place, w_stride, rows, r_place, r_stride, n
 
 
 @njit(inline="always")
-def product(weights, rows, sums):
-    """sums (n x m) = weights[:, : len(rows)] @ rows (d x m), float32 in C order. m: a multiple of LANES; d: above 0."""
-    n, m = len(weights), rows.shape[1]
+def product_into(weights, w_stride, n, rows, n_rows, m, sums):
+    """sums[: n * m] as n x m = weights @ rows[: n_rows * m] as n_rows x m; weights: n rows of n_rows that are w_stride
+    apart. All flat float32; m: a multiple of COLUMNS; n_rows: above 0."""
     # fewer rows than a tile has are the same one again and again; the last tile may repeat rows of the one before
-    w_stride, s_stride = (weights.shape[1], m) if n >= _ROWS else (0, 0)
-    flat_weights, flat_rows, flat_sums = weights.reshape(-1), rows.reshape(-1), sums.reshape(-1)
+    w_step, s_step = (w_stride, m) if n >= _ROWS else (0, 0)
     for start in range(0, n, _ROWS if n >= _ROWS else 1):
         q = np.intp(start if n < _ROWS else min(start, n - _ROWS))
         for column in range(0, m, COLUMNS):
-            _tile(
-                flat_weights, q * weights.shape[1], w_stride, flat_rows, column, m, len(rows),
-                flat_sums, q * m + column, s_stride,
-            )  # fmt: skip
+            _tile(weights, q * w_stride, w_step, rows, column, m, n_rows, sums, q * m + column, s_step)
+
+
+@njit(inline="always")
+def product(weights, rows, sums):
+    """sums (n x m) = weights[:, : len(rows)] @ rows (d x m), all float32 in C order. m: a multiple of COLUMNS; d: above
+    0."""
+    product_into(
+        weights.reshape(-1), weights.shape[1], len(weights),
+        rows.reshape(-1), len(rows), rows.shape[1], sums.reshape(-1),
+    )  # fmt: skip

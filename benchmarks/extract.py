@@ -1,0 +1,259 @@
+"""Extraction beside what is used elsewhere, interleaved in one run, and beside what the processor can do.
+
+    python benchmarks/extract.py [--only images|texts|load] [--rounds 5] [--write docs/extraction.md]
+
+images: VGG16 to relu5_3 at 224 px from JPEG files to pooled vectors. texts: MiniLM over glosses of WordNet. load: the
+same with a busy process on every core. Each part is kept in build/benchmark-data/extract when it is done; the page is
+written from the parts that are there, so they can be run one by one. sentence-transformers is given fewer glosses a
+round than the rest (--glosses, --few). Exits with 1 when a figure misses its target.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+from data import CACHE, glosses
+from extract_peers import (
+    LAYER,
+    SIZE,
+    THREADS,
+    Encodes,
+    Img2VecLoop,
+    OpenVINO,
+    OursImages,
+    OursTexts,
+    SentenceTransformers,
+    TorchvisionLoop,
+    peak_gflops,
+    photographs,
+)
+from extract_report import page
+from machine import describe
+
+from embedsearch.engine.building import build_with_report
+from embedsearch.types import NoProgress
+
+PARTS = ("images", "texts", "load")
+FOLDER = CACHE / "extract"
+GFLOP_A_PICTURE = 30.7  # VGG16 up to relu5_3 at 224 px, multiply-adds counted as two
+TRIED_BATCHES = (32, 64, 128, 256)
+ROUNDS_OF_LOAD = 3  # at most; they only have to tell a half from a tenth
+_SPIN = "while True: pass"
+
+
+class Extracting(NoProgress):
+    """How long the stage `extracting` of a build takes: reading, decoding, network and store, not opening the network
+    or making the index."""
+
+    seconds = 0.0
+
+    def stage(self, label: str, total: int | None = None) -> None:
+        now = time.perf_counter()
+        if label == "extracting":
+            self._start = now
+        elif self.seconds == 0.0:
+            self.seconds = now - self._start
+
+
+class OursBuild:
+    """A whole build over the same inputs; its rate is that of its extraction."""
+
+    name = "embedsearch, a build"
+
+    def __init__(self, modality: str) -> None:
+        recipe = {"weights": "packaged", "size": SIZE, "layer": LAYER} if modality == "image" else {}
+        self._options: dict[str, Any] = {**recipe, "index": "flat"}
+        self.report = ""
+
+    def seconds(self, items: Sequence[Any]) -> float:
+        with tempfile.TemporaryDirectory() as scratch:
+            source = Path(scratch) / "source"
+            if isinstance(items[0], Path):
+                source.mkdir()
+                for number, path in enumerate(items):
+                    (source / f"{number:06d}{path.suffix}").symlink_to(path.resolve())
+            else:
+                source = source.with_suffix(".txt")
+                source.write_text("\n".join(items))
+            clock = Extracting()
+            report = build_with_report(source, Path(scratch) / "index", progress=clock, **self._options)
+            self.report = report.encoder
+            return clock.seconds
+
+
+def seconds_of(encoder: Any, items: Sequence[Any]) -> float:
+    if isinstance(encoder, OursBuild):
+        return encoder.seconds(items)
+    start = time.perf_counter()
+    encoder.encode(items)
+    return time.perf_counter() - start
+
+
+def rounds_of(
+    encoders: Sequence[Any], items: Callable[[Any], Sequence[Any]], n: int, between: Callable[[], None] | None = None
+) -> dict[str, list[float]]:
+    """Items per second of each encoder in each round; whoever comes first changes."""
+    rates: dict[str, list[float]] = {encoder.name: [] for encoder in encoders}
+    for turn in range(n):
+        for place in range(len(encoders)):
+            encoder = encoders[(turn + place) % len(encoders)]
+            given = items(encoder)
+            rates[encoder.name].append(len(given) / seconds_of(encoder, given))
+        if between is not None:
+            between()
+        told = ", ".join(f"{name} {values[-1]:.1f}" for name, values in rates.items())
+        print(f"  round {turn + 1} of {n}: {told}", flush=True)
+    return rates
+
+
+def least_cosine(found: np.ndarray, exact: np.ndarray) -> float:
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (found, exact)]
+    return float((unit[0] * unit[1]).sum(axis=1).min())
+
+
+def images(arguments: argparse.Namespace) -> dict[str, Any]:
+    pictures = photographs(arguments.pictures)
+    ours = OursImages()
+    encoders: list[Any] = [ours, OursBuild("image"), TorchvisionLoop()]
+    try:
+        encoders.append(Img2VecLoop())
+    except ImportError:
+        print("img2vec_pytorch is left out: pip install img2vec_pytorch")
+    few = pictures[: arguments.few_pictures]
+
+    def items(encoder: Any) -> Sequence[Any]:
+        return pictures if isinstance(encoder, (OursImages, OursBuild)) else few
+
+    for encoder in encoders:
+        seconds_of(encoder, pictures[:32])  # weights, threads and compiled code are there
+    exact = OursImages("float32").encode(pictures)
+    precision = ours.encoder.recipe.precision
+    peaks: list[dict[str, float]] = []
+    rates = rounds_of(encoders, items, arguments.rounds, lambda: peaks.append(peak_gflops(precision)))
+    return {
+        "rates": rates,
+        "peaks": peaks,
+        "precision": precision,
+        "gflop": GFLOP_A_PICTURE,
+        "cosine": least_cosine(ours.encode(pictures), exact),
+        "n": len(pictures),
+        "n_few": len(few),
+        "build": encoders[1].report,
+    }
+
+
+def best_batch(kind: Any, sample: Sequence[str]) -> Encodes:
+    """The encoder of that kind with the fastest of TRIED_BATCHES on a sample, tried twice in turns."""
+    tried = [kind(batch) for batch in TRIED_BATCHES]
+    taken = [min(seconds_of(encoder, sample) for _ in range(2)) for encoder in tried]
+    return tried[int(np.argmin(taken))]
+
+
+def texts(arguments: argparse.Namespace) -> dict[str, Any]:
+    every = glosses()
+    chosen = np.random.default_rng(0).permutation(len(every))[: arguments.glosses]
+    given = [every[i] for i in chosen]
+    few = given[: arguments.few]
+    ours, default = OursTexts(), SentenceTransformers()
+    encoders: list[Any] = [ours, OursBuild("text"), default]
+    best = best_batch(SentenceTransformers, few[:500])
+    if best.name != default.name:
+        encoders.append(best)
+    try:
+        encoders.append(best_batch(OpenVINO, given[:2000]))
+    except ImportError:
+        print("OpenVINO is left out: pip install openvino")
+    for encoder in encoders:
+        seconds_of(encoder, given[:500])
+
+    def items(encoder: Any) -> Sequence[Any]:
+        return few if isinstance(encoder, SentenceTransformers) else given
+
+    rates = rounds_of(encoders, items, arguments.rounds)
+    exact = OursTexts("float32").encode(given)
+    return {
+        "rates": rates,
+        "precision": ours.encoder.recipe.precision,
+        "cosine": least_cosine(ours.encode(given), exact),
+        "cosine_to_peer": least_cosine(exact[: len(few)], default.encode(few)),
+        "default": default.name,
+        "n": len(given),
+        "n_few": len(few),
+        "build": encoders[1].report,
+    }
+
+
+def load(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Rates without and with a process on every core that never pauses, in turns."""
+    pictures = photographs(arguments.few_pictures)
+    every = glosses()
+    given = [every[i] for i in np.random.default_rng(0).permutation(len(every))[: arguments.few]]
+    pairs = [(OursImages(), pictures), (TorchvisionLoop(), pictures), (OursTexts(), given)]
+    pairs.append((SentenceTransformers(), given[:500]))
+    names = [
+        "embedsearch, pictures",
+        "torchvision loop, pictures",
+        "embedsearch, texts",
+        "sentence-transformers, texts",
+    ]
+    rates: dict[str, dict[str, list[float]]] = {name: {"alone": [], "shared": []} for name in names}
+    for encoder, items in pairs:
+        seconds_of(encoder, items)
+    for turn in range(min(arguments.rounds, ROUNDS_OF_LOAD)):
+        for condition in ("alone", "shared"):
+            n_busy = THREADS if condition == "shared" else 0
+            busy = [subprocess.Popen([sys.executable, "-c", _SPIN]) for _ in range(n_busy)]
+            try:
+                for name, (encoder, items) in zip(names, pairs, strict=True):
+                    rates[name][condition].append(len(items) / seconds_of(encoder, items))
+            finally:
+                for process in busy:
+                    process.kill()
+                    process.wait()
+        told = ", ".join(f"{n} {r['alone'][-1]:.0f} -> {r['shared'][-1]:.0f}" for n, r in rates.items())
+        print(f"  round {turn + 1}: {told}", flush=True)
+    return {"rates": rates}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=PARTS, action="append", help="only this part; may be repeated")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--pictures", type=int, default=256, help="for embedsearch, a round")
+    parser.add_argument("--few-pictures", type=int, default=64, help="for the others, a round")
+    parser.add_argument("--glosses", type=int, default=20_000, help="for embedsearch and OpenVINO, a round")
+    parser.add_argument("--few", type=int, default=1000, help="for sentence-transformers, a round")
+    parser.add_argument("--write", type=Path, help="write the page from all parts that were run, now or before")
+    arguments = parser.parse_args()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for part in arguments.only or PARTS:
+        print(part, flush=True)
+        machine, start = describe(), time.perf_counter()
+        found = {"images": images, "texts": texts, "load": load}[part](arguments)
+        rounds = min(arguments.rounds, ROUNDS_OF_LOAD) if part == "load" else arguments.rounds
+        found.update(machine=machine, day=date.today().isoformat(), rounds=rounds)
+        found["minutes"] = round((time.perf_counter() - start) / 60, 1)
+        (FOLDER / f"{part}.json").write_text(json.dumps(found, indent=1))
+    kept = {part: FOLDER / f"{part}.json" for part in PARTS}
+    text, missed = page({part: json.loads(path.read_text()) for part, path in kept.items() if path.exists()})
+    print(text)
+    if arguments.write:
+        arguments.write.write_text(text)
+    if missed:
+        sys.exit(f"missed: {'; '.join(missed)}")
+
+
+if __name__ == "__main__":
+    main()
