@@ -18,11 +18,12 @@ from embedsearch.pipeline.recommend.answer import People, Wanted, recommend
 from embedsearch.pipeline.recommend.because import because_of
 from embedsearch.pipeline.recommend.catalogue import Catalogue
 from embedsearch.pipeline.recommend.part import Part
+from embedsearch.pipeline.recommend.saved import save_neighbours
 from embedsearch.pipeline.search import Searcher
 from embedsearch.recommend.fusion import FUSIONS, Fusion
 from embedsearch.recommend.strategies import AUTO, require_strategy
 from embedsearch.recommend.tally import Pool
-from embedsearch.types import Recommendations
+from embedsearch.types import NoProgress, Progress, Recommendations
 
 
 class Recommender:
@@ -91,7 +92,7 @@ class Recommender:
         many = many and not (isinstance(item, np.ndarray) and item.dtype.kind in "fiu")
         if isinstance(item, list | tuple) and len(item) == 0:
             raise UsageError("similar_items takes an id, or a list of at least one")
-        wanted = _wanted(k, "max", diversity, max_per, where)
+        wanted = self._wanted(k, "max", diversity, max_per, where)
         found = self.recommend_many(
             [[each] for each in item] if many else [[item]],
             wanted.k,
@@ -112,7 +113,7 @@ class Recommender:
         exclude: Sequence[str] | None = None,
         where: str | None = None,
         diversity: float = 0.0,
-        strategy: str = AUTO,
+        strategy: str | Sequence[str] = AUTO,
         *,
         max_per: Mapping[str, int] | None = None,
         exclude_liked: bool = True,
@@ -146,7 +147,7 @@ class Recommender:
         if both:
             raise UsageError(f"{sorted(both)[0]!r} is both liked and disliked")
         push = np.full(len(hated), -told[told > 0].mean())  # one counts as much as a usual favourite
-        wanted = _wanted(k, strategy, diversity, max_per, where)
+        wanted = self._wanted(k, strategy, diversity, max_per, where)
         catalogue = self._current()
         people = Reader(catalogue, self._indexes).people(
             [[*items, *hated]], [np.concatenate([told, push])], exclude or (), exclude_liked=exclude_liked
@@ -162,7 +163,7 @@ class Recommender:
         exclude: Sequence[str] | None = None,
         where: str | None = None,
         diversity: float = 0.0,
-        strategy: str = AUTO,
+        strategy: str | Sequence[str] = AUTO,
         max_per: Mapping[str, int] | None = None,
         exclude_liked: bool = True,
         because: int = 0,
@@ -176,7 +177,7 @@ class Recommender:
         the rest see `recommend`. A user of whom nothing is liked gets nothing, and a note. The end of a short row is
         None and NaN.
         """
-        wanted = _wanted(k, strategy, diversity, max_per, where)
+        wanted = self._wanted(k, strategy, diversity, max_per, where)
         catalogue = self._current()
         reader, out = Reader(catalogue, self._indexes), exclude or ()
         if hasattr(user_items, "tocsr"):
@@ -190,6 +191,20 @@ class Recommender:
             )
         return self._answered(catalogue, people, wanted, because)
 
+    def save_neighbours(self, progress: Progress | None = None) -> int:
+        """Searches what is near every item once, and commits it beside each index; how many lists there are.
+
+        Without it this is searched when it is first needed, in each process anew; the answers are the same. It lasts
+        as long as the index file: items that are added or deleted later are taken account of, `optimize` and `build`
+        make an index without it. Raises UsageError where an index was changed since it was built, LockedError when
+        another process writes it.
+        """
+        total = 0
+        for index in self._indexes:
+            total += save_neighbours(index.path, progress or NoProgress())
+            index.refresh()
+        return total
+
     def _answered(self, catalogue: Catalogue, people: People, wanted: Wanted, because: int) -> Recommendations:
         pool = recommend(catalogue, people, self._weights, self._fusion, wanted)
         reasons = None
@@ -198,6 +213,22 @@ class Recommender:
         return Recommendations(
             catalogue.ids_at(pool.rows), pool.scores, _notes(catalogue, people, wanted, pool), reasons
         )
+
+    def _wanted(
+        self,
+        k: int,
+        strategy: str | Sequence[str],
+        diversity: float,
+        max_per: Mapping[str, int] | None,
+        where: str | None,
+    ) -> Wanted:
+        if not isinstance(diversity, int | float | np.floating) or not 0 <= diversity <= 1:
+            raise UsageError(f"diversity is {diversity}; it must be from 0, the plain order, to 1")
+        named = [strategy] * len(self._indexes) if isinstance(strategy, str) else list(strategy)
+        if len(named) != len(self._indexes):
+            raise UsageError(f"there are {len(named)} strategies for {len(self._indexes)} indexes")
+        most = {column: _whole(f"max_per[{column!r}]", count) for column, count in (max_per or {}).items()}
+        return Wanted(_whole("k", k), list(map(require_strategy, named)), float(diversity), most, where)
 
     def _current(self) -> Catalogue:
         """The catalogue of the generations that are open now."""
@@ -208,13 +239,6 @@ class Recommender:
                 kept = {id(part.searcher): part for part in held}
                 self._catalogue = Catalogue([kept.get(id(each)) or Part(each) for each in searchers])
             return self._catalogue
-
-
-def _wanted(k: int, strategy: str, diversity: float, max_per: Mapping[str, int] | None, where: str | None) -> Wanted:
-    if not isinstance(diversity, int | float | np.floating) or not 0 <= diversity <= 1:
-        raise UsageError(f"diversity is {diversity}; it must be from 0, the plain order, to 1")
-    most = {column: _whole(f"max_per[{column!r}]", count) for column, count in (max_per or {}).items()}
-    return Wanted(_whole("k", k), require_strategy(strategy), float(diversity), most, where)
 
 
 def _whole(name: str, value: Any) -> int:

@@ -68,7 +68,7 @@ def best_of_votes(
         kept[at[hit]] = False
         keys, best = keys[kept], sums[kept].astype(np.float32)
         owner = keys // n_rows
-        order = _best_first(owner, best)
+        order = best_first(owner, best)
         owner = owner[order]  # ascending, as before
         place = np.arange(len(owner)) - np.searchsorted(owner, np.arange(last - first))[owner]
         top = place < depth
@@ -106,12 +106,12 @@ def _put_together(
     return keys[begins], ufunc.reduceat(values[order], begins)
 
 
-def _best_first(owner: Rows, scores: Scores) -> Rows:
-    """The order by owner, then by score, best first, then by place."""
+def best_first(owner: Rows, scores: Scores) -> Rows:
+    """The order by owner (from 0), then by score (no NaN), best first, then by place."""
     if len(owner) == 0:
         return owner
     bits = max(len(owner) - 1, 1).bit_length()
-    if int(owner[-1]).bit_length() + 32 + bits > 64:
+    if int(owner.max()).bit_length() + 32 + bits > 64:
         return np.lexsort((-scores, owner))
     raw = (scores + np.float32(0)).view(np.uint32)  # -0 is 0
     # the larger a float, the smaller this number

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -28,10 +28,11 @@ _VECTOR_VALUES = 2**25  # of candidates' vectors that are compared at once
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """How to recommend; see Recommender.recommend. most: for each column how many of one value."""
+    """How to recommend; see Recommender.recommend. strategies: one for each index. most: for each column how many of
+    one value."""
 
     k: int = 10
-    strategy: str = AUTO
+    strategies: Sequence[str] = (AUTO,)
     diversity: float = 0.0
     most: Mapping[str, int] = field(default_factory=dict)
     where: str | None = None
@@ -110,7 +111,7 @@ def _once(
     pools = [_of_part(catalogue, which, people, wanted, allowed, depth, reach) for which in range(len(catalogue.parts))]
     pool = pools[0]
     if blends:
-        fused = fuse(pools, weights, catalogue.holds, how=how, depth=depth)
+        fused = fuse(pools, weights, len(catalogue), how=how, depth=depth)
         pool = Pool(*fused, np.logical_and.reduce([each.complete for each in pools]))
     if wanted.varied:
         pool = _varied(catalogue, pool, weights, wanted)
@@ -144,7 +145,7 @@ def _of_part(
     liked = histories.liked.sizes
     if here is not None and not here.any():
         return Pool(rows, scores, complete)
-    strategies = np.where(liked > 0, chosen(wanted.strategy, liked), -1)
+    strategies = np.where(liked > 0, chosen(wanted.strategies[which], part.metric, liked), -1)
     for number in np.unique(strategies[strategies >= 0]):
         users = np.flatnonzero(strategies == number)
         theirs = People(histories, [], known).some(users, part.n)

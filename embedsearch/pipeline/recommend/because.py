@@ -17,7 +17,7 @@ def because_of(
 ) -> list[list[list[str]]]:
     """For each user and each answer the ids of at most `most` favourites, the strongest pull first.
 
-    The pull is what a favourite adds to the score: under agreement weight / (60 + rank) in whose list the answer
+    The pull is what a favourite adds to the score: under agreement weight / (1 + rank) in whose list the answer
     stands, else weight x likeness; of several indexes, each with its weight, scaled so that the strongest pull in it
     is 1. Inputs that no index holds have no id, and are named by their place: "#0".
     """
@@ -58,7 +58,7 @@ def _pulls(
     here, there = np.flatnonzero(numbers >= 0), np.flatnonzero(rows >= 0)
     if not len(here) or not len(there):
         return pulls
-    if STRATEGIES[chosen(wanted.strategy, np.array([len(here)]))[0]] == "agreement":
+    if STRATEGIES[chosen(wanted.strategies[which], part.metric, np.array([len(here)]))[0]] == "agreement":
         among = None if allowed is None else allowed[catalogue.items(which, np.arange(part.n))]
         depth = min(NEIGHBOURS, part.n if among is None else int(among.sum()))
         lists, alike = part.neighbours(numbers[here], extra, max(depth, 1), among)

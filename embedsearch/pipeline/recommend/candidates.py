@@ -15,7 +15,7 @@ from embedsearch.recommend.tally import Pool, Rows, Together, best_of_votes
 from embedsearch.recommend.votes import Values, reciprocal_ranks, seats, weighted_likeness
 from embedsearch.vectors import Matrix
 
-_SPARE = 64  # known items that a first search is prepared to meet; deeper ones follow where they are more
+_SPARE = 32  # known items that a first search is prepared to meet; deeper ones follow where they are more
 _PENALISED = 100  # candidates among which what is disliked counts for `max`, at least
 
 

@@ -8,11 +8,13 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsearch.pipeline.search import Rows, Scores, Searcher
+from embedsearch.pipeline.recommend.saved import SavedLists
+from embedsearch.pipeline.search import Rows, Scores
 from embedsearch.recommend.strategies import NEIGHBOURS
 from embedsearch.vectors import Matrix
 
 Mask = NDArray[np.bool_]
+Search = Callable[[Matrix, int, Mask | None], tuple[Rows, Scores]]
 _SEARCHED_AT_ONCE = 2**16  # rows
 
 
@@ -23,12 +25,18 @@ class NeighbourLists:
     threads.
     """
 
-    def __init__(self, searcher: Searcher) -> None:
-        self._searcher = searcher
+    def __init__(self, n: int, search: Search, saved: Callable[[], SavedLists | None]) -> None:
+        """n: rows. search: the k rows most like each vector, among those that are allowed. saved: opens the lists
+        that are kept beside the index, where there are any."""
+        self._open_saved = saved
+        self._n = n
+        self._search = search
         self._lock = threading.Lock()
         self._rows: NDArray[np.int32] | None = None
         self._scores: Scores | None = None
         self._is_known: Mask | None = None
+        self._saved: SavedLists | None = None
+        self._saved_is_open = False
 
     @property
     def n_known(self) -> int:
@@ -40,29 +48,44 @@ class NeighbourLists:
     ) -> tuple[Rows, Scores]:
         """Rows and scores, both len(rows) x depth, -1 and NaN at the end where there are fewer."""
         if allowed is not None or depth > NEIGHBOURS:
-            return self._searched(rows, vectors(rows), depth, allowed)
+            return self.searched(rows, vectors(rows), depth, allowed)
         known_rows, known_scores, is_known = self._memory()
         unknown = np.unique(rows[~is_known[rows]])
         if len(unknown):
             with self._lock:
+                unknown = self._from_file(unknown, vectors)
                 for first in range(0, len(unknown), _SEARCHED_AT_ONCE):
                     some = unknown[first : first + _SEARCHED_AT_ONCE]
-                    known_rows[some], known_scores[some] = self._searched(some, vectors(some), NEIGHBOURS, None)
+                    known_rows[some], known_scores[some] = self.searched(some, vectors(some), NEIGHBOURS, None)
                     is_known[some] = True
         return known_rows[rows, :depth].astype(np.int64), known_scores[rows, :depth]
+
+    def _from_file(self, rows: Rows, vectors: Callable[[Rows], Matrix]) -> Rows:
+        """Takes over what is kept beside the index; the rows for which there is nothing."""
+        assert self._rows is not None and self._scores is not None and self._is_known is not None
+        if not self._saved_is_open:
+            self._saved, self._saved_is_open = self._open_saved(), True
+        if self._saved is None:
+            return rows
+        found, scores, is_known = self._saved.of(rows, vectors(rows))
+        there = rows[is_known]
+        self._rows[there], self._scores[there] = found[is_known], scores[is_known]
+        self._is_known[there] = True
+        return rows[~is_known]
 
     def _memory(self) -> tuple[NDArray[np.int32], Scores, Mask]:
         with self._lock:
             if self._rows is None or self._scores is None or self._is_known is None:
-                n = len(self._searcher.store)
+                n = self._n
                 # pages that are never written take no memory
                 self._rows = np.empty((n, NEIGHBOURS), np.int32)
                 self._scores = np.empty((n, NEIGHBOURS), np.float32)
                 self._is_known = np.zeros(n, np.bool_)
             return self._rows, self._scores, self._is_known
 
-    def _searched(self, rows: Rows, x: Matrix, depth: int, allowed: Mask | None) -> tuple[Rows, Scores]:
-        found, scores = self._searcher.search(x, depth + 1, allowed=allowed)
+    def searched(self, rows: Rows, x: Matrix, depth: int, allowed: Mask | None) -> tuple[Rows, Scores]:
+        """The same by a search."""
+        found, scores = self._search(x, depth + 1, allowed)
         # the row itself goes last; among exact duplicates it may not be found, and the last one gives way
         others = np.argsort(found == rows[:, None], axis=1, kind="stable")
         found, scores = np.take_along_axis(found, others, 1), np.take_along_axis(scores, others, 1)

@@ -6,16 +6,22 @@ import threading
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
+from embedsearch.index.threads import in_slices
 from embedsearch.pipeline.recommend.neighbours import NeighbourLists
+from embedsearch.pipeline.recommend.saved import SavedLists
 from embedsearch.pipeline.search import Searcher
+from embedsearch.recommend.exhaustive import best_products
 from embedsearch.recommend.tally import Rows
 from embedsearch.recommend.votes import Values, likeness
 from embedsearch.types import Metric
-from embedsearch.vectors import Matrix, l2_normalize
+from embedsearch.vectors import Matrix, l2_normalize, require_finite
 
 # up to so many values all vectors are held in memory (256 MiB); of more, those that are needed are read from the store
 HELD_VALUES = 2**26
+_LARGE_BATCH = 64  # queries
+_BLAS = ThreadpoolController()
 
 
 class Part:
@@ -30,7 +36,8 @@ class Part:
         self.searcher = searcher
         self.metric: Metric = searcher.manifest.recipe.metric
         self.n = len(searcher.store)
-        self.lists = NeighbourLists(searcher)
+        self.lists = NeighbourLists(self.n, self._search, lambda: SavedLists.open(searcher))
+        self._by_products = searcher.index.exact and self.metric is not Metric.L2
         self._lock = threading.Lock()
         self._held: Matrix | None = None
 
@@ -39,15 +46,19 @@ class Part:
 
     def vectors(self, rows: Rows) -> Matrix:
         """Vectors of rows, float32 len(rows) x D, as the metric compares them: of unit length under cosine."""
+        held = self._held_vectors()
+        if held is not None:
+            return held[rows]
+        return self._comparable(self.searcher.store.vectors_at(rows))
+
+    def _held_vectors(self) -> Matrix | None:
+        """All vectors, where they are few enough to be held."""
         store = self.searcher.store
-        if self._held is None and self.n * store.dim <= HELD_VALUES and len(rows):
+        if self._held is None and 0 < self.n * store.dim <= HELD_VALUES:
             with self._lock:
                 if self._held is None:
-                    blocks = list(store.vector_blocks())
-                    self._held = self._comparable(np.concatenate(blocks) if blocks else store.vectors_at(rows[:0]))
-        if self._held is not None:
-            return self._held[rows]
-        return self._comparable(store.vectors_at(rows))
+                    self._held = self._comparable(np.concatenate(list(store.vector_blocks())))
+        return self._held
 
     def anchors(self, numbers: Rows, extra: Matrix) -> Matrix:
         """Vectors of rows and of inputs that are not in the index."""
@@ -64,7 +75,27 @@ class Part:
 
     def search(self, x: Matrix, depth: int, allowed: NDArray[np.bool_] | None) -> tuple[Rows, Values]:
         """The `depth` rows most like each vector."""
-        return self._told(*self.searcher.search(x, depth, allowed=allowed))
+        return self._told(*self._search(x, depth, allowed))
+
+    def _search(self, x: Matrix, depth: int, allowed: NDArray[np.bool_] | None) -> tuple[Rows, NDArray[np.float32]]:
+        """As `Searcher.search`; where that is exact, a large batch is answered by plain products, which is faster."""
+        x_held = self._held_vectors() if self._by_products and len(x) >= _LARGE_BATCH else None
+        if x_held is None or not depth:
+            return self.searcher.search(x, depth, allowed=allowed)
+        depth = min(depth, self.n if allowed is None else int(allowed.sum()))
+        found = np.empty((len(x), depth), np.int64)
+        scores = np.empty((len(x), depth), np.float32)
+        if not depth:
+            return found, scores
+        require_finite(x)
+        x = self._comparable(x)
+
+        def answer(first: int, last: int) -> None:
+            found[first:last], scores[first:last] = best_products(x[first:last], x_held, depth, allowed)
+
+        with _BLAS.limit(limits=1, user_api="blas"):  # each thread has products of its own; those of BLAS would spin
+            in_slices(answer, len(x), least=_LARGE_BATCH)
+        return found, scores
 
     def neighbours(
         self, numbers: Rows, extra: Matrix, depth: int, allowed: NDArray[np.bool_] | None
@@ -77,7 +108,7 @@ class Part:
         scores = np.full((len(numbers), depth), np.nan, np.float32)
         for which, (found, told) in (
             (own, self.lists.of(numbers[own], self.vectors, depth, allowed)),
-            (~own, self.searcher.search(self.anchors(numbers[~own], extra), depth, allowed=allowed)),
+            (~own, self._search(self.anchors(numbers[~own], extra), depth, allowed)),
         ):
             rows[which, : found.shape[1]], scores[which, : found.shape[1]] = found, told
         return self._told(rows, scores)
