@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsearch.engine.index import Index
-from embedsearch.engine.preferences import History, Reader, is_name, require_weights
+from embedsearch.engine.preferences import History, Reader, as_id, is_name, require_weights
 from embedsearch.errors import UsageError, unknown
-from embedsearch.pipeline.recommend.answer import People, Wanted, recommend
+from embedsearch.pipeline.recommend.answer import People, Wanted, likeness_vectors, recommend
 from embedsearch.pipeline.recommend.because import because_of
 from embedsearch.pipeline.recommend.catalogue import Catalogue
 from embedsearch.pipeline.recommend.part import Part
@@ -24,6 +24,7 @@ from embedsearch.recommend.fusion import FUSIONS, Fusion
 from embedsearch.recommend.strategies import AUTO, require_strategy
 from embedsearch.recommend.tally import Pool
 from embedsearch.types import NoProgress, Progress, Recommendations
+from embedsearch.vectors import Matrix
 
 
 class Recommender:
@@ -71,6 +72,12 @@ class Recommender:
         """The id of each item, in the order of the columns that `recommend_many` takes for a matrix."""
         catalogue = self._current()
         return [str(item) for item in catalogue.ids_at(np.arange(len(catalogue)))]
+
+    def item_vectors(self, ids: Sequence[str]) -> Matrix:
+        """Vectors of items, float32 n x D, whose products are the likenesses that `diversity` looks at: cosines, of
+        several indexes their weighted mean."""
+        catalogue = self._current()
+        return likeness_vectors(catalogue, catalogue.numbers([as_id(item) for item in ids]), self._weights)
 
     def similar_items(
         self,

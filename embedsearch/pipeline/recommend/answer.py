@@ -168,7 +168,7 @@ def _varied(catalogue: Catalogue, pool: Pool, weights: list[float], wanted: Want
     taken = []
     for first in range(0, len(pool.rows), at_once):
         some = slice(first, first + at_once)
-        vectors = _vectors(catalogue, pool.rows[some], weights) if wanted.diversity else None
+        vectors = likeness_vectors(catalogue, pool.rows[some], weights) if wanted.diversity else None
         of_kind = None if kinds is None else kinds[some]
         taken.append(
             select(pool.scores[some], wanted.k, diversity=wanted.diversity, vectors=vectors, kinds=of_kind, most=most)
@@ -180,8 +180,8 @@ def _varied(catalogue: Catalogue, pool: Pool, weights: list[float], wanted: Want
     return Pool(rows, scores, pool.complete)
 
 
-def _vectors(catalogue: Catalogue, items: Rows, weights: list[float]) -> NDArray[np.float32]:
-    """Vectors of items (n x C, -1 for none) whose products are likenesses: the cosines in each index, weighted."""
+def likeness_vectors(catalogue: Catalogue, items: Rows, weights: list[float]) -> NDArray[np.float32]:
+    """Vectors of items (any shape, -1 for none) whose products are likenesses: the cosines in each index, weighted."""
     sides = []
     for which, (part, weight) in enumerate(zip(catalogue.parts, weights, strict=True)):
         rows = np.where(items < 0, -1, catalogue.rows(which, np.maximum(items, 0)))
@@ -190,7 +190,7 @@ def _vectors(catalogue: Catalogue, items: Rows, weights: list[float]) -> NDArray
         )
         unit[rows.ravel() < 0] = 0
         sides.append(unit.reshape(*items.shape, -1) * np.float32((weight / sum(weights)) ** 0.5))
-    return np.concatenate(sides, axis=2)
+    return np.concatenate(sides, axis=-1)
 
 
 def _wide(values: NDArray[T], width: int, fill: float) -> NDArray[T]:
