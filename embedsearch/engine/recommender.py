@@ -311,10 +311,12 @@ def _notes(catalogue: Catalogue, people: People, wanted: Wanted, pool: Pool) -> 
         elif not liked[user]:
             notes[user] = "nothing is liked, so there is nothing to go by"
         else:
-            met = "items" if wanted.where is None else "items meet the condition and"
+            one = n_found[user] == 1
+            are = "is" if one else "are"
+            met = ("item" if one else "items") + ("" if wanted.where is None else " that meet the condition")
             caps = ", within max_per" if wanted.most else ""
             notes[user] = (
-                f"{n_found[user]} {met} are left to recommend{caps}, {wanted.k} were asked for; "
+                f"{n_found[user]} {met} {are} left to recommend{caps}, {wanted.k} were asked for; "
                 f"{n_known[user]} are left out as known or excluded"
             )
     return notes

@@ -43,9 +43,10 @@ def select(
     n, n_candidates = scores.shape
     k = min(k, n_candidates)
     taken = np.full((n, k), -1, np.int64)
-    worth = (1 - diversity) * relevance(scores) if diversity else np.where(np.isfinite(scores), 0.0, -np.inf)
-    if not diversity:
-        worth = worth - np.arange(n_candidates)  # the order itself: scores may tie
+    there = np.isfinite(scores)
+    # without diversity the order itself counts, for scores may tie
+    value = (1 - diversity) * np.where(there, relevance(scores), 0) if diversity else -np.arange(n_candidates)[None]
+    worth = np.where(there, value, -np.inf)
     nearest = np.full(scores.shape, -1.0)  # the largest likeness to what is taken
     everyone = np.arange(n)
     counts = (

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsearch.pipeline.recommend.saved import SavedLists
+from embedsearch.pipeline.recommend.saved import WIDTH, SavedLists
 from embedsearch.pipeline.search import Rows, Scores
 from embedsearch.recommend.strategies import NEIGHBOURS
 from embedsearch.vectors import Matrix
@@ -56,7 +56,9 @@ class NeighbourLists:
                 unknown = self._from_file(unknown, vectors)
                 for first in range(0, len(unknown), _SEARCHED_AT_ONCE):
                     some = unknown[first : first + _SEARCHED_AT_ONCE]
-                    known_rows[some], known_scores[some] = self.searched(some, vectors(some), NEIGHBOURS, None)
+                    # as wide as for the file: an approximate search finds others when it is asked for fewer
+                    found, scores = self.searched(some, vectors(some), WIDTH, None)
+                    known_rows[some], known_scores[some] = found[:, :NEIGHBOURS], scores[:, :NEIGHBOURS]
                     is_known[some] = True
         return known_rows[rows, :depth].astype(np.int64), known_scores[rows, :depth]
 
