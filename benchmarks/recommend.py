@@ -39,7 +39,8 @@ def main() -> None:
     lines = [
         "# Recommendations, measured",
         "",
-        f"Printed by `benchmarks/recommend.py` on {date.today().isoformat()}. {describe()}; implicit {_version('implicit')}.",
+        f"Printed by `benchmarks/recommend.py` on {date.today().isoformat()}. {describe()}; implicit "
+        f"{_version('implicit')}.",
         "",
     ]
     missed: list[str] = []

@@ -33,8 +33,8 @@ def recommend(
     liked: Annotated[
         list[str],
         typer.Option(
-            help="An id, or what is not indexed: a picture or a text, as the index holds. ID=WEIGHT for more or less than "
-            "1. May be repeated; - reads one a line from stdin."
+            help="An id, or what is not indexed: a picture or a text, as the index holds. ID=WEIGHT counts more "
+            "or less than 1. May be repeated; - reads one a line from stdin."
         ),
     ],
     disliked: Annotated[

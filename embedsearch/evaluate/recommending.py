@@ -94,6 +94,9 @@ def recommender(
     seen the part that is held out here, and that function gives the other one. options: of `recommend_many`, such as
     strategy.
 
+    Of several recommenders each is asked with what it holds; likenesses are told by the first where it holds every
+    item.
+
     Only what is known makes profiles and counts as popular, and what a user knows is not recommended. Measures, at k,
     as means over users: recall, hits / items held out; ndcg, gain 1 (Järvelin & Kekäläinen, 2002); hit_rate, the
     share of users with a hit; coverage, the share of all items that somebody is recommended; diversity, 1 - cosine
@@ -107,7 +110,8 @@ def recommender(
             f"{', '.join(taken) or 'no recommender'} is given; {' and '.join(BASELINES)} are always beside it"
         )
     known, out = split_interactions(interactions, split, held=held, seed=seed)
-    catalogue = next(iter(recs.values())).ids
+    held_by = {name: set(each.ids) for name, each in recs.items()}
+    catalogue = list(dict.fromkeys(item for each in recs.values() for item in each.ids))
     place = {item: at for at, item in enumerate(catalogue)}
     histories: dict[str, dict[str, float]] = {}
     for user, item, weight in zip(known.users, known.items, known.weights, strict=True):
@@ -123,7 +127,10 @@ def recommender(
         )
     asked, wanted = [histories[user] for user in users], [truths[user] for user in users]
     counts = _counts(known, place)
-    answers = {name: each.recommend_many(asked, k, **options)[0] for name, each in recs.items()}
+    answers = {}
+    for name, each in recs.items():
+        theirs = [{item: weight for item, weight in history.items() if item in held_by[name]} for history in asked]
+        answers[name] = each.recommend_many(theirs, k, **options)[0]
     by_count = np.argsort(-counts, kind="stable")
     answers["popularity"] = _first_unknown([by_count] * len(users), asked, catalogue, place, k)
     rng = np.random.default_rng(seed)
@@ -132,7 +139,7 @@ def recommender(
     first = next(iter(recs.values()))
     figures, per_user = {}, {}
     for name, found in answers.items():
-        likeness = recs.get(name, first)
+        likeness = first if len(held_by[next(iter(recs))]) == len(catalogue) else recs.get(name, first)
         novelty = -np.log2((counts + 1) / (len(set(known.users)) + 1))
         per_user[name] = _per_user(found, wanted, k)
         about = _about(found, place, novelty, likeness)
