@@ -57,16 +57,14 @@ def speed(folder: Path, rounds: int, say: Callable[[str], None]) -> tuple[list[s
 
 
 def _made() -> tuple[np.ndarray, np.ndarray, Any]:
-    """Factors of low intrinsic dimension with norms as different as popularity makes them, users of the same space,
-    and for each of them 50 of the 1,000 items with the largest products: what they like lies where answers do."""
+    """Factors of low intrinsic dimension, users of the same space, and for each of them 50 of the 1,000 items with
+    the largest products: what they like lies where answers do."""
     from scipy.sparse import csr_matrix
 
     rng = np.random.default_rng(0)
-    space = rng.normal(size=(32, DIM))
-    factors = rng.normal(size=(N, 32)) @ space + 0.5 * rng.normal(size=(N, DIM))
-    factors *= rng.lognormal(0, 0.5, (N, 1)) / 10
-    users = (rng.normal(size=(USERS, 32)) @ space / 10).astype(np.float32)
-    factors = factors.astype(np.float32)
+    space = rng.normal(size=(16, DIM))
+    factors = (rng.normal(size=(N, 16)) @ space + 0.3 * rng.normal(size=(N, DIM))).astype(np.float32)
+    users = (rng.normal(size=(USERS, 16)) @ space).astype(np.float32)
     near = np.argpartition(-(users @ factors.T), 1000, axis=1)[:, :1000]
     liked = np.sort(rng.permuted(near, axis=1)[:, :LIKED], axis=1)
     starts = np.arange(0, USERS * LIKED + 1, LIKED)

@@ -69,7 +69,7 @@ def test_the_examples_run(somewhere, capsys):
 
 def test_the_page_says_what_the_code_does():
     table = PAGE.split("## Strategies")[1].split("## ")[0]
-    assert re.findall(r"^\| `(\w+)` \|", table.split("|---|")[1], re.MULTILINE) == [*STRATEGIES, "auto"]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == ["strategy", *STRATEGIES, "auto"]
     for told in (
         f"w / ({RRF_K} + rank of i among the {NEIGHBOURS} nearest",
         f"q - {PUSH} mean(b)",
