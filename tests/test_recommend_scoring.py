@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedsearch.errors import UsageError
-from embedsearch.recommend.exhaustive import best_products
+from embedsearch.recommend.exhaustive import HeldVectors
 from embedsearch.recommend.fusion import fuse
 from embedsearch.recommend.histories import Histories
 from embedsearch.recommend.profiles import centroids, n_tastes, tastes
@@ -54,26 +54,33 @@ def test_votes_where_keys_are_too_long_to_be_packed(rng):
     np.testing.assert_allclose(wide[1], small[1], atol=1e-6)
 
 
+@pytest.mark.parametrize("spread", [0, 1, 3])
 @pytest.mark.parametrize("share", [1.0, 0.5, 0.02])
 @pytest.mark.parametrize("k", [1, 60, 300])
-def test_products_are_brute_force(rng, share, k):
-    x, q = rng.normal(size=(9001, 12)).astype(np.float32), rng.normal(size=(300, 12)).astype(np.float32)
+def test_products_are_brute_force(rng, share, k, spread):
+    """Norms that are level, and norms so different that most rows need not be looked at."""
+    x = (rng.normal(size=(9001, 12)) * rng.lognormal(0, spread, (9001, 1))).astype(np.float32)
+    x[:3] = 0
+    q = rng.normal(size=(300, 12)).astype(np.float32)
+    q[7] = 0
     allowed = None if share == 1 else rng.random(9001) < share
     k = min(k, 9001 if allowed is None else int(allowed.sum()))
-    rows, scores = best_products(q, x, k, allowed)
+    rows, scores = HeldVectors(x).best(q, k, allowed)
     truth = q.astype(np.float64) @ x.T.astype(np.float64)
     if allowed is not None:
         truth[:, ~allowed] = -np.inf
         assert allowed[rows].all()
-    np.testing.assert_allclose(scores, -np.sort(-truth, axis=1)[:, :k], atol=1e-5)
-    np.testing.assert_allclose(np.take_along_axis(truth, rows, 1), scores, atol=1e-5)
+    near = {"rtol": 1e-5, "atol": 1e-6 * float(np.abs(truth[np.isfinite(truth)]).max())}
+    np.testing.assert_allclose(scores, -np.sort(-truth, axis=1)[:, :k], **near)
+    np.testing.assert_allclose(np.take_along_axis(truth, rows, 1), scores, **near)
+    np.testing.assert_array_equal(HeldVectors(x).at(rows[:, 0]), x[rows[:, 0]])
     assert all(len(set(row)) == k for row in rows.tolist())
 
 
 def test_products_among_equal_rows():
     """Ties fill every place, and only once each."""
     x = np.ones((5000, 4), np.float32)
-    rows, scores = best_products(np.ones((3, 4), np.float32), x, 7)
+    rows, scores = HeldVectors(x).best(np.ones((3, 4), np.float32), 7)
     assert (scores == 4).all() and all(len(set(row)) == 7 for row in rows.tolist())
 
 

@@ -12,7 +12,7 @@ from embedsearch.index.threads import in_slices
 from embedsearch.pipeline.recommend.neighbours import NeighbourLists
 from embedsearch.pipeline.recommend.saved import SavedLists
 from embedsearch.pipeline.search import Searcher
-from embedsearch.recommend.exhaustive import best_products
+from embedsearch.recommend.exhaustive import HeldVectors
 from embedsearch.recommend.tally import Rows
 from embedsearch.recommend.votes import Values, likeness
 from embedsearch.types import Metric
@@ -39,7 +39,7 @@ class Part:
         self.lists = NeighbourLists(self.n, self._search, lambda: SavedLists.open(searcher))
         self._by_products = searcher.index.exact and self.metric is not Metric.L2
         self._lock = threading.Lock()
-        self._held: Matrix | None = None
+        self._held: HeldVectors | None = None
 
     def __len__(self) -> int:
         return self.n
@@ -48,16 +48,16 @@ class Part:
         """Vectors of rows, float32 len(rows) x D, as the metric compares them: of unit length under cosine."""
         held = self._held_vectors()
         if held is not None:
-            return held[rows]
+            return held.at(rows)
         return self._comparable(self.searcher.store.vectors_at(rows))
 
-    def _held_vectors(self) -> Matrix | None:
+    def _held_vectors(self) -> HeldVectors | None:
         """All vectors, where they are few enough to be held."""
         store = self.searcher.store
         if self._held is None and 0 < self.n * store.dim <= HELD_VALUES:
             with self._lock:
                 if self._held is None:
-                    self._held = self._comparable(np.concatenate(list(store.vector_blocks())))
+                    self._held = HeldVectors(self._comparable(np.concatenate(list(store.vector_blocks()))))
         return self._held
 
     def anchors(self, numbers: Rows, extra: Matrix) -> Matrix:
@@ -79,8 +79,8 @@ class Part:
 
     def _search(self, x: Matrix, depth: int, allowed: NDArray[np.bool_] | None) -> tuple[Rows, NDArray[np.float32]]:
         """As `Searcher.search`; where that is exact, a large batch is answered by plain products, which is faster."""
-        x_held = self._held_vectors() if self._by_products and len(x) >= _LARGE_BATCH else None
-        if x_held is None or not depth:
+        held = self._held_vectors() if self._by_products and len(x) >= _LARGE_BATCH else None
+        if held is None or not depth:
             return self.searcher.search(x, depth, allowed=allowed)
         depth = min(depth, self.n if allowed is None else int(allowed.sum()))
         found = np.empty((len(x), depth), np.int64)
@@ -91,7 +91,7 @@ class Part:
         x = self._comparable(x)
 
         def answer(first: int, last: int) -> None:
-            found[first:last], scores[first:last] = best_products(x[first:last], x_held, depth, allowed)
+            found[first:last], scores[first:last] = held.best(x[first:last], depth, allowed)
 
         with _BLAS.limit(limits=1, user_api="blas"):  # each thread has products of its own; those of BLAS would spin
             in_slices(answer, len(x), least=_LARGE_BATCH)
