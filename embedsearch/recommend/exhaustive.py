@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from embedsearch.recommend.tally import Rows, Scores, best_first
 from embedsearch.vectors import Matrix
 
-_QUERIES, _ROWS, _FIRST_ROWS = 256, 4096, 1024  # of one block; the first one only finds out what is good
+QUERIES, _ROWS, _FIRST_ROWS = 256, 4096, 1024  # of one block; the first one only finds out what is good
 _PENDING = 4  # better ones are put in order when there are so many times as many as are wanted
 _ROUNDING = 1e-5  # of a product of norms
 
@@ -41,8 +41,8 @@ class HeldVectors:
         found = np.empty((len(queries), k), np.int64)
         scores = np.empty((len(queries), k), np.float32)
         among = None if allowed is None else allowed[self._row_at]
-        for first in range(0, len(queries), _QUERIES):
-            some = slice(first, first + _QUERIES)
+        for first in range(0, len(queries), QUERIES):
+            some = slice(first, first + QUERIES)
             places, scores[some] = self._block(queries[some], k, among)
             found[some] = self._row_at[places]
         return found, scores

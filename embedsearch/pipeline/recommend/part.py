@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from embedsearch.index.threads import in_slices
+from embedsearch.index.threads import in_slices, n_threads
 from embedsearch.pipeline.recommend.neighbours import NeighbourLists
 from embedsearch.pipeline.recommend.saved import SavedLists
 from embedsearch.pipeline.search import Searcher
-from embedsearch.recommend.exhaustive import HeldVectors
+from embedsearch.recommend.exhaustive import QUERIES, HeldVectors
 from embedsearch.recommend.tally import Rows
 from embedsearch.recommend.votes import Values, likeness
 from embedsearch.types import Metric
@@ -94,7 +94,7 @@ class Part:
             found[first:last], scores[first:last] = held.best(x[first:last], depth, allowed)
 
         with _BLAS.limit(limits=1, user_api="blas"):  # each thread has products of its own; those of BLAS would spin
-            in_slices(answer, len(x), least=_LARGE_BATCH)
+            in_slices(answer, len(x), least=_even_share(len(x), n_threads()))
         return found, scores
 
     def neighbours(
@@ -123,3 +123,9 @@ class Part:
             return products.astype(np.float64)
         squares = (x**2).sum(-1)[..., None] - 2 * products + (y**2).sum(-1)[..., None, :]
         return likeness(squares, self.metric)
+
+
+def _even_share(n: int, threads: int) -> int:
+    """So many queries at once that all threads have the same to do, in blocks as large as products like them."""
+    turns = -(-n // (threads * QUERIES))
+    return max(-(-n // (threads * turns)), min(n, _LARGE_BATCH))
