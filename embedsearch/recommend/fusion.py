@@ -24,7 +24,7 @@ def fuse(
     rank) (Cormack, Clarke & Buettcher, SIGIR 2009). "score": the sum of weight x score, scaled to 0..1 over each pool
     (CombSUM: Fox & Shaw, TREC-2 1994; scaled as in Lee, SIGIR 1997). An item that a pool does not name gets 0 from it,
     also where the pool could not know it: taken as an average of the others, items that a weak pool alone holds would
-    come first (on film ratings that cost a seventh of nDCG).
+    come first.
     """
     n_users = len(pools[0].rows)
     users, rows, values = [], [], []

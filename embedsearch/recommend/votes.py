@@ -27,8 +27,7 @@ def _tie(alike: Values) -> Values:
 def reciprocal_ranks(alike: Values, weights: Values) -> Values:
     """weight / (1 + rank) for each place of each list, rank counted from 1: reciprocal rank fusion (Cormack, Clarke &
     Buettcher, SIGIR 2009), weighted. Theirs is 1 / (60 + rank), for lists of a whole search; of the neighbours of one
-    item the first few tell most, and on a validation part of film ratings 1 found twice as much with texts, and as
-    much with learned factors. What comes out level is parted by likeness.
+    item the first few tell most. What comes out level is parted by likeness.
 
     alike: n_lists x depth, best first. weights: n_lists, of either sign.
     """
