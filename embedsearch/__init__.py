@@ -13,13 +13,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from embedsearch import evaluate
     from embedsearch.engine.building import build
     from embedsearch.engine.index import Index
     from embedsearch.engine.opening import open  # noqa: A004
+    from embedsearch.engine.recommender import Recommender
     from embedsearch.errors import EmbedSearchError
     from embedsearch.pipeline.encode import Encoder
     from embedsearch.pipeline.table import EmbeddingTable
-    from embedsearch.types import Hit, Hits, Metric, Progress
+    from embedsearch.recommend.weights import interaction_weights
+    from embedsearch.types import Hit, Hits, Metric, Progress, Recommendations
 
 __version__ = "0.1.0"
 
@@ -32,7 +35,10 @@ _HOMES = {
     "Index": "embedsearch.engine.index",
     "Metric": "embedsearch.types",
     "Progress": "embedsearch.types",
+    "Recommendations": "embedsearch.types",
+    "Recommender": "embedsearch.engine.recommender",
     "build": "embedsearch.engine.building",
+    "interaction_weights": "embedsearch.recommend.weights",
     "open": "embedsearch.engine.opening",
 }
 
@@ -45,12 +51,18 @@ __all__ = [
     "Index",
     "Metric",
     "Progress",
+    "Recommendations",
+    "Recommender",
     "build",
+    "evaluate",
+    "interaction_weights",
     "open",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "evaluate":
+        return import_module("embedsearch.evaluate")
     if name not in _HOMES:
         raise AttributeError(f"module 'embedsearch' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

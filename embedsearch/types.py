@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,6 +83,39 @@ class Hits(list[Hit]):
     def __init__(self, hits: list[Hit] | None = None, note: str | None = None) -> None:
         super().__init__(hits or [])
         self.note = note
+
+
+class Recommendations(tuple["NDArray[np.object_]", "NDArray[np.float32]"]):
+    """Ids and scores, to be unpacked as two arrays: of k for one person, n x k for many, best first.
+
+    Of many, the end of a short row is filled with None and NaN. notes: for each person why fewer than k came back,
+    else None. because: for each person and each answer, the liked ids that pulled it, the strongest first; None where
+    that was not asked for.
+    """
+
+    notes: list[str | None]
+    because: list[list[list[str]]] | None
+
+    def __new__(
+        cls,
+        ids: NDArray[np.object_],
+        scores: NDArray[np.float32],
+        notes: list[str | None],
+        because: list[list[list[str]]] | None = None,
+    ) -> Self:
+        made = super().__new__(cls, (ids, scores))
+        made.notes, made.because = notes, because
+        return made
+
+    @property
+    def ids(self) -> NDArray[np.object_]:
+        """The ids, as the first of the pair."""
+        return self[0]
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """The scores, as the second of the pair."""
+        return self[1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,12 +28,23 @@ def as_queries(searcher: Searcher, x: ArrayLike) -> Matrix:
         return matrix
     if manifest.postprocess is None or manifest.recipe.modality is not Modality.VECTOR:
         return as_matrix(matrix, dim)
-    with searcher.reading():
-        postprocess = Postprocess(manifest.recipe.normalize, Projection.load(searcher.root / manifest.postprocess))
-    width = len(postprocess.projection.mean) if postprocess.projection else 0
+    postprocess = _projection(searcher)
+    width = source_width(searcher)
     if matrix.shape[1] != width:
         raise UsageError(f"vectors have {matrix.shape[1]} dimensions, the index has {dim}, its source {width}")
     return postprocess(matrix)
+
+
+def source_width(searcher: Searcher) -> int:
+    """Dimensions of the vectors that a projection was fitted on; of an index of vectors that has one."""
+    projection = _projection(searcher).projection
+    return len(projection.mean) if projection else 0
+
+
+def _projection(searcher: Searcher) -> Postprocess:
+    manifest = searcher.manifest
+    with searcher.reading():
+        return Postprocess(manifest.recipe.normalize, Projection.load(searcher.root / str(manifest.postprocess)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from embedsearch.artifact.adding import unfinished_adds
 from embedsearch.artifact.lock import is_being_written
 from embedsearch.artifact.pending import unfinished_build
 from embedsearch.artifact.skipped import skip_reasons
-from embedsearch.engine.asking import Wanted, answers, as_queries
+from embedsearch.engine.asking import Wanted, answers, as_queries, source_width
 from embedsearch.engine.elsewhere import Elsewhere, load_encoder
 from embedsearch.errors import UsageError
 from embedsearch.pipeline.search import Searcher, as_ids
@@ -228,6 +228,14 @@ class Index:
     def dim(self) -> int:
         """Dimensions of a vector."""
         return self._searcher.store.dim
+
+    @property
+    def source_dim(self) -> int:
+        """Dimensions of the vectors it was given: more than `dim` where a projection was fitted on them."""
+        searcher = self._searcher
+        if searcher.manifest.postprocess is None or self.modality is not Modality.VECTOR:
+            return searcher.store.dim
+        return source_width(searcher)
 
     @property
     def ids(self) -> list[str]:

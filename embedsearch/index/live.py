@@ -37,6 +37,7 @@ class LiveIndex:
         self._alive.setflags(write=False)  # so that what the index makes of it is made once
         self._n_alive = int(self._alive.sum())
         self._tail_rows = tail_rows
+        self._position_at: Rows | None = None
         self._tail = FlatIndex.create(main.dim, main.metric, {})
         if len(tail_rows):
             self._tail.train(tail_vectors)
@@ -86,7 +87,25 @@ class LiveIndex:
 
         allowed: bool per current row.
         """
-        ours, theirs = self._in_main(xq, k, params, allowed), self._in_tail(xq, k, allowed)
+        return self._merged(self._in_main(xq, k, params, allowed), self._in_tail(xq, k, allowed), k)
+
+    def positions_of(self, rows: Rows) -> Rows:
+        """The position of each of `rows` in the main index, -1 for those of the tail."""
+        if self._position_at is None:
+            places = np.full(len(self), -1, np.int64)
+            places[self._row_at[self._alive]] = np.flatnonzero(self._alive)
+            self._position_at = places
+        return self._position_at[rows]
+
+    def completed(self, xq: Matrix, k: int, scores: Scores, positions: Rows) -> tuple[Scores, Rows, Rows]:
+        """What is found where the answers of the main index are known, as positions (n x m, -1 for none): scores and
+        rows n x k, and how many of the positions are alive."""
+        rows = self._row_at[np.maximum(positions, 0)]
+        rows[positions < 0] = -1
+        theirs = self._in_tail(xq, k, None)
+        return *self._merged((scores, rows), theirs, k), (rows >= 0).sum(axis=1)
+
+    def _merged(self, ours: tuple[Scores, Rows], theirs: tuple[Scores, Rows], k: int) -> tuple[Scores, Rows]:
         scores = np.concatenate([ours[0], theirs[0]], axis=1)
         rows = np.concatenate([ours[1], theirs[1]], axis=1)
         higher = self._main.metric.higher_is_better

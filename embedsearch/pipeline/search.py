@@ -98,18 +98,28 @@ class Searcher:
         n_tail, n_dead = (self.index.n_tail, self.index.n_dead) if isinstance(self.index, LiveIndex) else (0, 0)
         return judged(self.store, n_tail, n_dead, exact=self.main.exact)
 
-    def search(self, x: Matrix, k: int, where: str | None = None, recall: float | None = None) -> tuple[Rows, Scores]:
+    def search(
+        self,
+        x: Matrix,
+        k: int,
+        where: str | None = None,
+        recall: float | None = None,
+        *,
+        allowed: NDArray[np.bool_] | None = None,
+    ) -> tuple[Rows, Scores]:
         """Rows int64 and scores float32 of the k best, both N x min(k, number of items), best first.
 
         x: float32 N x D, as `vectors.as_matrix` gives it. where: an SQL condition that answers must
         meet; k shrinks to the number that do. recall: recall@10 that this search has to reach, in place of what the
-        index was built for. A row is -1, with a NaN score, where an approximate index found fewer. Raises UsageError
-        for k < 1, NaN or infinity, a condition that is not understood, or a recall that was not measured.
+        index was built for. allowed: bool per row, in place of a condition. A row is -1, with a NaN score, where an
+        approximate index found fewer. Raises UsageError for k < 1, NaN or infinity, a condition that is not understood,
+        or a recall that was not measured.
         """
         if k < 1:
             raise UsageError(f"k is {k}; it must be at least 1")
         x = self.as_asked(x)
-        allowed = None if where is None else self.allowed(where)
+        if where is not None:
+            allowed = self.allowed(where)
         k = min(k, len(self.index) if allowed is None else int(allowed.sum()))
         if k == 0 or len(x) == 0:
             return np.empty((len(x), k), np.int64), np.empty((len(x), k), np.float32)

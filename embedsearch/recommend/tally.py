@@ -1,0 +1,122 @@
+"""The votes of many lists, counted for many users at once: a sparse product, and the best of each of its rows.
+
+Every list gives votes (user, row, value). Those for one row of one user are put together, as their sum or their
+largest, rows that are known to the user fall out, and the best remain. Both steps sort packed 64-bit keys, which
+numpy does with vector instructions; that is what makes it fast without code of our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]
+Scores = NDArray[np.float32]
+Together = Literal["sum", "max"]
+
+_USERS, _VOTES = 256, 2**22  # of one step, so that a key has room for user, value and place
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Candidates of each user, best first: rows int64 and scores float32, both n_users x depth; -1 and NaN fill the
+    end. complete: bool per user, True where nothing else could be one."""
+
+    rows: Rows
+    scores: Scores
+    complete: NDArray[np.bool_]
+
+    @property
+    def n_found(self) -> Rows:
+        """Candidates of each user."""
+        return np.asarray((self.rows >= 0).sum(axis=1), np.int64)
+
+
+def best_of_votes(
+    users: Rows,
+    rows: Rows,
+    values: NDArray[np.float64],
+    *,
+    n_users: int,
+    n_rows: int,
+    known: Rows,
+    depth: int,
+    together: Together,
+) -> tuple[Rows, Scores]:
+    """The `depth` best rows of each user and their scores, n_users x depth, best first; -1 and NaN fill the end.
+
+    users: ascending, with one row (-1: none) and one value for each vote. known: ascending keys user * n_rows + row
+    that are no answers. Rows that tie come in ascending order.
+    """
+    found = np.full((n_users, depth), -1, np.int64)
+    scores = np.full((n_users, depth), np.nan, np.float32)
+    ends = np.searchsorted(users, np.arange(n_users + 1))
+    for first, last in _steps(ends):
+        span = slice(ends[first], ends[last])
+        cast = rows[span] >= 0
+        keys = (users[span][cast] - first) * n_rows + rows[span][cast]
+        keys, sums = _put_together(keys, values[span][cast], (last - first) * n_rows, together)
+        inside = known[np.searchsorted(known, first * n_rows) : np.searchsorted(known, last * n_rows)] - first * n_rows
+        at = np.searchsorted(keys, inside)
+        hit = at < len(keys)
+        hit[hit] = keys[at[hit]] == inside[hit]
+        kept = np.ones(len(keys), np.bool_)
+        kept[at[hit]] = False
+        keys, best = keys[kept], sums[kept].astype(np.float32)
+        owner = keys // n_rows
+        order = best_first(owner, best)
+        owner = owner[order]  # ascending, as before
+        place = np.arange(len(owner)) - np.searchsorted(owner, np.arange(last - first))[owner]
+        top = place < depth
+        at_users, at_places, order = owner[top] + first, place[top], order[top]
+        found[at_users, at_places] = keys[order] % n_rows
+        scores[at_users, at_places] = best[order]
+    return found, scores
+
+
+def _steps(ends: Rows) -> Iterator[tuple[int, int]]:
+    """Ranges of users with few enough votes; one user at least."""
+    first, n_users = 0, len(ends) - 1
+    while first < n_users:
+        last = int(np.searchsorted(ends, ends[first] + _VOTES, side="right")) - 1
+        last = min(max(last, first + 1), first + _USERS, n_users)
+        yield first, last
+        first = last
+
+
+def _put_together(
+    keys: Rows, values: NDArray[np.float64], most: int, together: Together
+) -> tuple[Rows, NDArray[np.float64]]:
+    """Each key once, ascending, with the sum or the largest of its values."""
+    if len(keys) == 0:
+        return keys, values
+    bits = max(len(keys) - 1, 1).bit_length()
+    if most.bit_length() + bits <= 64:
+        packed = np.sort(keys.astype(np.uint64) << np.uint64(bits) | np.arange(len(keys), dtype=np.uint64))
+        order = (packed & np.uint64(2**bits - 1)).astype(np.int64)
+    else:
+        order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    begins = np.flatnonzero(np.diff(keys, prepend=-1))
+    ufunc = np.add if together == "sum" else np.maximum
+    return keys[begins], ufunc.reduceat(values[order], begins)
+
+
+def best_first(owner: Rows, scores: Scores) -> Rows:
+    """The order by owner (from 0), then by score (no NaN), best first, then by place."""
+    if len(owner) == 0:
+        return owner
+    bits = max(len(owner) - 1, 1).bit_length()
+    if int(owner.max()).bit_length() + 32 + bits > 64:
+        return np.lexsort((-scores, owner))
+    raw = (scores + np.float32(0)).view(np.uint32)  # -0 is 0
+    # the larger a float, the smaller this number
+    falling = np.where(raw >> 31, raw, ~raw & np.uint32(2**31 - 1)).astype(np.uint64)
+    packed = owner.astype(np.uint64) << np.uint64(32 + bits) | falling << np.uint64(bits)
+    packed |= np.arange(len(owner), dtype=np.uint64)
+    packed.sort()
+    return (packed & np.uint64(2**bits - 1)).astype(np.int64)
