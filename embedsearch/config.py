@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from enum import StrEnum
 from math import isfinite
 from numbers import Integral, Real
 from pathlib import Path
@@ -170,11 +171,17 @@ class Recipe:
     def differences(self, other: Recipe) -> list[str]:
         """The fields that give other vectors, each as "name: this, that"."""
         mine, theirs = self.identity().to_dict(), other.identity().to_dict()
-        return [f"{name}: {theirs[name]!r}, now {mine[name]!r}" for name in mine if mine[name] != theirs[name]]
+        return [
+            f"{name}: {_told(theirs[name])}, now {_told(mine[name])}" for name in mine if mine[name] != theirs[name]
+        ]
 
     def identity(self) -> Recipe:
         """The recipe without what does not change a vector: where the weights were asked from."""
         return replace(self, weights="")
+
+
+def _told(value: Any) -> str:
+    return str(value) if isinstance(value, StrEnum) else repr(value)
 
 
 def is_own(name: str) -> bool:

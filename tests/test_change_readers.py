@@ -217,6 +217,14 @@ def test_when_an_optimize_is_advised(x, tmp_path, monkeypatch):
     assert flat.add(x[100:150], ids=[f"a{n}" for n in range(50)]).advice is None
 
 
+def test_promises_that_additions_break_are_told(x, tmp_path):
+    index = es.build(x[:100], tmp_path / "m", memory=100 * x.shape[1] * 4)
+    told = index.add(x[100:150], ids=[f"a{n}" for n in range(50)]).advice
+    assert told is not None and told.startswith("with 50 new items it takes") and "were promised" in told
+    slow = es.build(x[:100], tmp_path / "l", latency_ms=1000)
+    assert slow.add(x[100:150], ids=[f"a{n}" for n in range(50)]).advice is None
+
+
 def test_refresh_tells_whether_it_went_on(index, x):
     other = es.open(index.path)
     assert not other.refresh()

@@ -13,6 +13,7 @@ from embedsearch.errors import DamagedIndexError
 from embedsearch.index.graph import asking, plain, reaching, walk
 from embedsearch.index.graph.codes import LANES, Codec
 from embedsearch.index.graph.index import GraphIndex
+from embedsearch.index.growth import K_GROWTH
 from embedsearch.types import Metric
 from embedsearch.vectors import l2_normalize
 
@@ -215,3 +216,19 @@ def test_where_nothing_can_be_kept_each_process_compiles_anew(monkeypatch):
 
     monkeypatch.setattr(compiling, "njit", without_a_place)
     assert compiling.compiled(lambda x: x + 1)(2) == 3
+
+
+def test_what_is_held_out_is_no_answer_however_hard_one_looks(x):
+    """Not even where every node is scored, as for many answers."""
+    index = GraphIndex.create(70, Metric.IP, {"n": len(x)})
+    index.train(x)
+    held = np.arange(0, len(x), 5)
+    index.hold_out(held)
+    index.add(x)
+    index.complete(lambda n: None)
+    for k, growth in ((10, 50), (100, 50), (100, 1000), (2000, 50)):
+        _, rows = index.search(x[:20], k, {"ef_search": 640, K_GROWTH: growth})
+        assert rows.min() >= 0 and not np.isin(rows, held).any()
+    index.admit(lambda n: None)
+    _, rows = index.search(x[:20], 100, {"ef_search": 640, K_GROWTH: 1000})
+    assert np.isin(rows, held).any() and oracle.recall_of(rows, x[:20], x, "ip") > 0.99

@@ -7,6 +7,9 @@ from test_index import FAMILIES, METRICS, make, prepared
 
 from embedsearch.errors import DamagedIndexError
 from embedsearch.index import LiveIndex
+from embedsearch.index.base import N_EXTRA
+from embedsearch.index.flat import FlatIndex
+from embedsearch.types import Metric
 
 N = 400
 
@@ -81,3 +84,17 @@ def test_rows_of_another_index_are_refused(clusters):
     main, _ = make("flat", METRICS[0], prepared(METRICS[0], clusters[:40]))
     with pytest.raises(DamagedIndexError, match="40 positions, and rows for 39"):
         LiveIndex.compose(main, np.arange(39, dtype=np.int64), np.arange(40, dtype=np.int64), lambda rows: clusters)
+
+
+def test_dead_rows_are_asked_for_beside_the_others_and_make_no_effort(rng):
+    """A beam that grows with k grows with what is wanted."""
+    x = rng.normal(size=(200, 8)).astype(np.float32)
+    main, asked = FlatIndex.create(8, Metric.IP, {}), []
+    main.add(x)
+    search = main.search
+    main.search = lambda xq, k, params, allowed=None: asked.append((k, dict(params))) or search(xq, k, params, allowed)
+    row_at = np.arange(200)
+    row_at[:5] = -1
+    live = LiveIndex(main, row_at, np.empty(0, np.int64), np.empty((0, 8), np.float32))
+    live.search(x[:3], 10, {"ef_search": 17})
+    assert asked == [(15, {"ef_search": 17, N_EXTRA: 5})]

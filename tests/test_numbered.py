@@ -165,3 +165,15 @@ def test_an_index_of_an_older_format_numbers_its_rows_too(tmp_path):
     assert index.add(tmp_path / "x.npy").n_new == 4, "its own ids are names"
     with pytest.raises(UsageError, match="'0' with other content"):
         index.add(np.eye(4)[::-1])
+
+
+def test_a_source_that_grows_into_the_numbers_of_another_replaces_nothing(files, x):
+    index = es.build(files / "a.npy", files / "i")
+    np.save(files / "more.npy", np.concatenate([x[:20], x[30:40]]))
+    assert index.add(files / "more.npy").n_new == 10
+    np.save(files / "a.npy", np.concatenate([x[:20], x[20:26]]))
+    with pytest.raises(UsageError, match=r"a.npy has no ids of its own.* '20' from .*more.npy"):
+        es.build(files / "a.npy", files / "i")
+    assert len(es.open(files / "i", verify=True)) == 30
+    np.save(files / "a.npy", x[:18])
+    assert len(es.build(files / "a.npy", files / "i")) == 28, "what was added stays"

@@ -13,6 +13,7 @@ from embedsearch.cli import main
 from embedsearch.cli.told import how_it_finds
 from embedsearch.errors import PromiseError, UsageError
 from embedsearch.index.graph.index import GraphIndex
+from embedsearch.index.graph.linking import Linker
 from embedsearch.index.growth import K_GROWTH
 from embedsearch.pipeline import search, tuning
 from embedsearch.pipeline.fit import sample_rows
@@ -364,10 +365,12 @@ def test_a_graph_that_lost_what_it_took_later_is_searched_harder_or_refused(vect
 
     monkeypatch.setattr(tuning, "_measure", measure)
     entry = es.build(vectors[0], tmp_path / "x", index="graph", recall=0.95).info()["index"]
-    assert (
-        len(asked) == 3
-        and entry["search"]["ef_search"] == asked[-1] > entry["tuned"]["measured"]["search"]["ef_search"]
-    )
+    tuned = entry["tuned"]
+    assert len(asked) == 4  # the last time for a hundred answers
+    assert entry["search"]["ef_search"] == asked[2] == tuned["measured"]["search"]["ef_search"] > asked[0]
+    # nor does a search that asks for the promise take what was refuted
+    assert es.open(tmp_path / "x")._searcher._effort(0.95) == entry["search"]
+    assert [point["recall"] for point in tuned["curve"] if point["search"]["ef_search"] in asked[:2]] == [0.5, 0.5]
     monkeypatch.setattr(
         tuning,
         "_measure",
@@ -377,6 +380,29 @@ def test_a_graph_that_lost_what_it_took_later_is_searched_harder_or_refused(vect
     )
     with pytest.raises(PromiseError, match=r"finds 0\.5000"):
         es.build(vectors[0], tmp_path / "y", index="graph", recall=0.95)
+    shown = es.build(vectors[0], tmp_path / "z", index="graph").info()["index"]
+    assert shown["recall_at_10"] == 0.5  # where nothing was promised, what was found is told
+
+
+def test_rows_that_no_way_leads_to_are_noticed(vectors, tmp_path, monkeypatch):
+    """The graph takes what was held out, and links none of it."""
+    link, calls = Linker.link, []
+
+    def first_only(linker, nodes, report):
+        calls.append(len(nodes))
+        return link(linker, nodes, report) if len(calls) == 1 else None
+
+    monkeypatch.setattr(Linker, "link", first_only)
+    with pytest.raises(PromiseError, match=r"cannot be kept by graph: its most thorough search finds 0.[78]"):
+        es.build(vectors[0], tmp_path / "x", index="graph", recall=0.95)
+    assert calls == [N - N // 5, N // 5]
+
+
+def test_an_effort_that_was_not_needed_before_is_tried_where_others_are_refuted(tmp_path):
+    """Few rows of many dimensions: the first efforts find all while a fifth is held out, and too little afterwards."""
+    x = np.random.default_rng(1).normal(size=(60, 384)).astype(np.float32)
+    index = es.build(x, tmp_path / "x", index="graph", recall=0.95)
+    assert found_share(index, x, x) >= 0.95
 
 
 def test_rows_in_the_truth_are_those_of_brute_force_before_and_after_they_are_let_in(index, vectors):

@@ -217,7 +217,7 @@ def test_conditions_that_are_none_are_told(tmp_path, where, told):
 def test_columns_are_listed_as_a_condition_names_them(tmp_path):
     names = ["n", "unit price", 'say "hi"', "1st"]
     index = es.build(np.eye(6), tmp_path / "index", metadata={name: list(range(6)) for name in names})
-    with pytest.raises(UsageError, match='columns: id, n, "unit price", "say ""hi""", "1st"$'):
+    with pytest.raises(UsageError, match='columns: id, n, "unit price", "say ""hi""", "1st", uri, added_from$'):
         index.search(vector=np.ones(6), where="unit price < 3")
     for listed in ('"unit price"', '"say ""hi"""', '"1st"'):
         assert len(index.search(vector=np.ones(6), where=f"{listed} < 3")) == 3

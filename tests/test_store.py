@@ -66,6 +66,7 @@ NOT_ONE_CONDITION = [
     "text = 'open",
     "(price > 3",
     "id in (SELECT id FROM items)",
+    "random() < 0.5",
 ]
 
 
@@ -77,6 +78,7 @@ def test_conditions_and_what_is_wrong_with_them(filled):
     assert store.rows_where('"price" = 6').tolist() == store.rows_where("price = 6").tolist()
     assert len(store.rows_where("\"text\" != 'nowhere'")) == len(store.rows_where("text != 'nowhere'"))
     assert len(store.rows_where("\"text\" = 'nowhere'")) == 0, "a name in double quotes is a column, and no text"
+    assert len(store.rows_where("text = 'random()'")) == 0
     for bad in ('"nope" = 1', "nope > 1", "price >>", "price", "1; DROP TABLE items", "", *NOT_ONE_CONDITION):
         with pytest.raises(UsageError, match="columns: id, price, text"):
             store.rows_where(bad)

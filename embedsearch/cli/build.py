@@ -139,7 +139,8 @@ def build(
             modality=modality, ids=ids, id_prefix=id_prefix, metadata=metadata,
             id_column=id_column, text_column=text_column, image_column=image_column,
             index=index, recall=recall, memory=memory, latency_ms=latency_ms,
-            batch_size=options.auto_int("--batch-size", batch_size), precision=precision, device=device,
+            batch_size=options.auto_int("--batch-size", batch_size),
+            precision=None if precision == "auto" else precision, device=device,
             threads=threads, restart=restart, progress=progress,
         )  # fmt: skip
     finally:

@@ -98,7 +98,7 @@ def _best(
     if wanted.group:
         return best_of_each_text(searcher, x, k, wanted.where, own, wanted.recall)
     n_own = 0 if own is None else 1
-    rows, scores = searcher.search(x, k + n_own, wanted.where, wanted.recall)
+    rows, scores = searcher.search(x, k + n_own, wanted.where, wanted.recall, n_extra=n_own)
     if own is None:
         return list(zip(rows, scores, strict=True))
     # among exact duplicates the item itself may not be found; then the last one gives way

@@ -161,7 +161,7 @@ class Index:
         return answers(searcher, searcher.store.vectors_at(own), wanted, own)
 
     def search_vectors(
-        self, x: ArrayLike, *, k: int = 10, where: str | None = None, recall: float | None = None
+        self, x: ArrayLike, *, k: int | None = 10, where: str | None = None, recall: float | None = None
     ) -> tuple[NDArray[np.object_], NDArray[np.float32]]:
         """The fast road: ids (str) and scores (float32), both N x min(k, items to be found), best first.
 
@@ -170,7 +170,7 @@ class Index:
         """
         searcher = self._searcher
         wanted = Wanted(k, where, recall=recall)
-        rows, scores = searcher.search(as_queries(searcher, x), wanted.k or len(searcher.store), where, recall)
+        rows, scores = searcher.search(as_queries(searcher, x), wanted.k or max(len(searcher.store), 1), where, recall)
         if rows.size and rows.min() < 0:
             ids = searcher.store.ids_at(np.maximum(rows, 0))
             ids[rows < 0] = None

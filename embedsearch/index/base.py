@@ -19,9 +19,10 @@ Rows = NDArray[np.int64]
 
 
 MAPPED_SUFFIX = ".f16"  # of a file beside an index that is mapped into memory, and read where it is needed
-# a search parameter of every family: how many of the answers are the query itself, for which no effort is to be made,
-# so that what is measured with rows as queries is what a search does
-N_OWN = "n_own"
+# a search parameter of every family: how many answers are asked for beside those that are wanted, and for which no
+# effort is to be made. They are the query itself, so that measuring with rows as queries is what a search does, or rows
+# that are dead
+N_EXTRA = "n_extra"
 
 
 class VectorIndex(ABC):
@@ -137,7 +138,7 @@ class VectorIndex(ABC):
     def search_but_own(self, xq: Matrix, own: Rows, k: int, params: SearchParams) -> tuple[Scores, Rows]:
         """As `search_others`, of an index that holds the queries."""
         n = min(k + 1, len(self))
-        D, I = self.search(xq, n, {**params, N_OWN: 1})  # noqa: E741
+        D, I = self.search(xq, n, {**params, N_EXTRA: 1})  # noqa: E741
         others = np.argsort(own[:, None] == I, axis=1, kind="stable")[:, :k]  # the own row last
         D, I = np.take_along_axis(D, others, 1), np.take_along_axis(I, others, 1)  # noqa: E741
         I[own[:, None] == I] = -1

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from embedsearch.errors import UsageError
 from embedsearch.index import parts
 from embedsearch.index.allowed import Selected
-from embedsearch.index.base import N_OWN, Rows, Scores, SearchParams
+from embedsearch.index.base import N_EXTRA, Rows, Scores, SearchParams
 from embedsearch.index.faiss_index import FaissIndex
 from embedsearch.index.growth import GROWTHS, MOST_IN_BEAM, grown
 from embedsearch.index.walking import walk_among
@@ -61,6 +61,7 @@ class FactoryIndex(FaissIndex):
 
     def train(self, xt: Matrix) -> None:
         """Raises UsageError with FAISS's reason, such as fewer rows than lists."""
+        parts.train_on_few(self._faiss)
         try:
             super().train(xt)
         except RuntimeError as error:
@@ -77,15 +78,15 @@ class FactoryIndex(FaissIndex):
     ) -> tuple[Scores, Rows]:
         knobs = parts.knobs(self._faiss)
         search: dict[str, float] = {name: params.get(name, _USUAL[name]) for name in knobs}
-        n_own = int(params.get(N_OWN, 0))
-        wanted = max(k - n_own, 1)
+        n_extra = int(params.get(N_EXTRA, 0))
+        wanted = max(k - n_extra, 1)
         if "nprobe" in knobs:
             # more answers lie in more lists: the neighbourhood that holds them grows
             search["nprobe"] = math.ceil(search["nprobe"] * max(wanted / 10, 1.0) ** 0.5)
         if "ef_search" in knobs:
             search["ef_search"] = grown(search["ef_search"], k, params)
         if "k_factor" in knobs:
-            search["k_factor"] = max((search["k_factor"] * wanted + n_own) / k, 1.0)
+            search["k_factor"] = max((search["k_factor"] * wanted + n_extra) / k, 1.0)
         if allowed is not None:
             return self._search_among(xq, k, search, self._allowed.of(allowed))
         if search.get("ef_search", 0) > MOST_IN_BEAM:
@@ -109,12 +110,13 @@ class FactoryIndex(FaissIndex):
         if "ef_search" in search:
             n_candidates = math.ceil(max(search["ef_search"], k * search.get("k_factor", 1.0)))
             return walk_among(
-                lambda wider: self._search(xq, wider, {**search, "ef_search": wider, "k_factor": 1.0}),
+                lambda wide: self._search(xq, wide, {**search, "ef_search": wide, "k_factor": 1.0}),
                 scan,
                 len(xq),
                 k,
                 n_candidates,
                 chosen,
+                self.metric,
             )
         if "nprobe" in search and parts.can_select(self._faiss):
             most = parts.knobs(self._faiss)["nprobe"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from embedsearch.index.base import N_OWN, SearchParams
+from embedsearch.index.base import N_EXTRA, SearchParams
 
 # a search parameter of families that walk a graph: the beam that finds ten answers grows with the k-th part of ten to
 # the power of so many percent. How fast it has to grow is a property of the vectors, and is measured.
@@ -22,9 +22,9 @@ _SPARE = 1.5
 
 def grown(ef_search: float, k: int, params: SearchParams) -> int:
     """The beam for k answers. ef_search: the one for up to ten."""
-    n_own = params.get(N_OWN, 0)
-    wanted = k - n_own
+    n_extra = params.get(N_EXTRA, 0)
+    wanted = k - n_extra
     if wanted <= _K:
-        return max(math.ceil(ef_search) + n_own, k)
+        return max(math.ceil(ef_search) + n_extra, k)
     factor: float = (wanted / _K) ** (params.get(K_GROWTH, USUAL_GROWTH) / 100)
-    return math.ceil(max(ef_search * factor, _SPARE * wanted)) + n_own
+    return math.ceil(max(ef_search * factor, _SPARE * wanted)) + n_extra

@@ -70,12 +70,13 @@ class HNSWIndex(FaissIndex):
             return D, I
         chosen = self._allowed.of(allowed)
         return walk_among(
-            lambda wider: self._faiss.search(xq, wider, params=_parameters(wider)),
+            lambda wide: self._faiss.search(xq, wide, params=_parameters(wide)),
             lambda those: search_allowed(faiss_storage(self._faiss), xq[those], k, chosen),
             len(xq),
             k,
             ef_search,
             chosen,
+            self.metric,
         )
 
     def efforts(self, k: int) -> list[dict[str, int]]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsearch.errors import DamagedIndexError
-from embedsearch.index.base import SearchParams, VectorIndex
+from embedsearch.index.base import N_EXTRA, SearchParams, VectorIndex
 from embedsearch.index.flat import FlatIndex
 from embedsearch.vectors import Matrix
 
@@ -125,6 +125,8 @@ class LiveIndex:
         k = min(k + self.n_dead, len(self._main)) if among is None else min(k, int(among.sum()))
         if k == 0:
             return _none(len(xq))
+        if among is None and self.n_dead:
+            params = {**params, N_EXTRA: params.get(N_EXTRA, 0) + self.n_dead}
         scores, positions = self._main.search(xq, k, params, among)
         rows = self._row_at[np.maximum(positions, 0)]
         rows[positions < 0] = -1

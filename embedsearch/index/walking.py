@@ -5,34 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedsearch.index.allowed import LEAST_SHARE, SPARE, Selected
 from embedsearch.index.base import Rows, Scores
 from embedsearch.index.growth import MOST_IN_BEAM
+from embedsearch.index.widening import Scan
+from embedsearch.types import Metric
 
 # where at most this share of the rows is allowed, they are scanned instead of walked to
 SCAN_SHARE = 0.1
 
 # how many answers -> scores and rows for all queries, whatever is allowed
 Walk = Callable[[int], tuple[Scores, Rows]]
-# which of the queries -> the best of what is allowed, by comparing them with all of it
-Scan = Callable[[NDArray[np.int64]], tuple[Scores, Rows]]
 
 
 def walk_among(
-    walk: Walk, scan: Scan, n_queries: int, k: int, ef_search: int, allowed: Selected
+    walk: Walk, scan: Scan, n_queries: int, k: int, ef_search: int, allowed: Selected, metric: Metric
 ) -> tuple[Scores, Rows]:
     """Scores and rows of the k best that are allowed, n_queries x k.
 
     As many more rows are looked at as there are fewer allowed; a query that lies elsewhere than those meets too few of
-    them, and is compared with all. (A walk of FAISS that is given a selector ends as soon as one without would, with
+    them, and is compared with all. Of inner products queries lie far from all rows, and how many they meet says
+    nothing: all are compared. (A walk of FAISS that is given a selector ends as soon as one without would, with
     whatever it has met.)
     """
-    wider = SPARE * ef_search / allowed.share
-    if allowed.share <= SCAN_SHARE or wider > MOST_IN_BEAM:
-        return scan(np.arange(n_queries))
     n = len(allowed.mask)
+    wider = SPARE * ef_search / allowed.share
+    if metric is Metric.IP or allowed.share <= SCAN_SHARE or wider > MOST_IN_BEAM:
+        return scan(np.arange(n_queries))
     D, I = walk(min(int(wider), n))  # noqa: E741
     fits = allowed.mask[np.maximum(I, 0)] & (I >= 0)
     first = np.argsort(~fits, axis=1, kind="stable")[:, :k]

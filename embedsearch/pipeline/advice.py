@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedsearch.artifact import Manifest
-from embedsearch.index.choose import FLAT_MAX_VALUES
+from embedsearch.artifact.manifest import IndexEntry
+from embedsearch.index.choose import FLAT_MAX_VALUES, FLAT_VALUES_PER_MS, in_mib
 from embedsearch.pipeline.positions import drift
 from embedsearch.registry import INDEXES
 from embedsearch.store import ItemStore
@@ -35,10 +36,21 @@ class Drift:
     advice: str | None
 
 
-def judged(store: ItemStore, n_tail: int, n_dead: int, *, exact: bool) -> Drift:
-    """exact: of the index, for a tail is searched no faster through an exact one."""
+def judged(store: ItemStore, entry: IndexEntry, n_tail: int, n_dead: int) -> Drift:
+    """entry: of the index that was built."""
     n, n_pieces, why = len(store), store.n_pieces, None
-    if n_tail * store.dim > FLAT_MAX_VALUES and not exact:
+    exact = INDEXES.get(entry.family).exact  # a tail is searched no faster through an exact index
+    request = entry.request or {}
+    taken = round(entry.bytes_per_vector * (n - n_tail + n_dead)) + 4 * store.dim * n_tail
+    compared = store.dim * (n_tail + (n if exact else 0))
+    if n_tail and request.get("memory_bytes") and taken > request["memory_bytes"]:
+        promised = in_mib(request["memory_bytes"], as_limit=True)
+        why = f"with {n_tail:,} new items it takes {in_mib(taken)}, and {promised} were promised"
+    elif n_tail and request.get("latency_ms") and compared > request["latency_ms"] * FLAT_VALUES_PER_MS:
+        why = (
+            f"{n_tail:,} new items may make a query take more than the {request['latency_ms']:g} ms that were promised"
+        )
+    elif n_tail * store.dim > FLAT_MAX_VALUES and not exact:
         why = f"{n_tail:,} new items are searched exactly, which takes longer than through an index"
     elif n_tail >= MIN_ROWS and n_tail > TAIL_SHARE * n and not exact:
         why = f"{n_tail / n:.0%} of the items are new and searched exactly"
@@ -51,4 +63,4 @@ def judged(store: ItemStore, n_tail: int, n_dead: int, *, exact: bool) -> Drift:
 
 def drift_of(root: Path, manifest: Manifest, store: ItemStore) -> Drift:
     """The same of a committed generation that nobody has opened."""
-    return judged(store, *drift(root, manifest, store), exact=INDEXES.get(manifest.index.family).exact)
+    return judged(store, manifest.index, *drift(root, manifest, store))

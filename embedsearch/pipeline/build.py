@@ -15,6 +15,7 @@ from embedsearch.artifact import Layout, write_lock, write_manifest
 from embedsearch.config import Recipe
 from embedsearch.errors import ContradictionError, DamagedIndexError, SourceError, counted
 from embedsearch.index import IndexRequest, choose_index
+from embedsearch.pipeline.change.numbered import require_own_numbers
 from embedsearch.pipeline.chunks import input_column, store_schema
 from embedsearch.pipeline.columns import fitted_columns
 from embedsearch.pipeline.commit import asked_for, commit_generation
@@ -40,12 +41,7 @@ class BuildReport:
     n_guests: inputs that were added from other sources, and stay. n_dropped: items that were added, and are gone
     because the build began anew. reasons: why inputs were left out, and how often. renamed: metadata columns that are
     kept under other names. up_to_date: nothing to do. index: what the index is and was measured to do, as IndexEntry
-    has it.
-
-
-    because the build began anew. reasons: why inputs were left out, and how
-    often. up_to_date: nothing to do. index: what the index is and was measured to do, as IndexEntry has it. timing: of
-    the extraction, None where nothing was extracted.
+    has it. timing: of the extraction, None where nothing was extracted.
     """
 
     root: Path
@@ -79,13 +75,9 @@ def run_build(
 ) -> BuildReport:
     """Builds, goes on with, or brings up to date the index at `root`; one commit at the end.
 
-    recipe: fully resolved. encoder: of that recipe, None for a matrix. asked: fields of an IndexRequest; where an index
-    is brought up to date, they take the place of what was asked for before, and the others stay. Raises
-    EmbedSearchError of all kinds; whatever was committed before stays as it was.
-
-
-    recipe: fully resolved but for the precision. encoder: of that recipe, None for a matrix. Raises EmbedSearchError of
-    all kinds; whatever was committed before stays as it was.
+    recipe: fully resolved but for the precision. encoder: of that recipe, None for a matrix. asked: fields of an
+    IndexRequest; where an index is brought up to date, they take the place of what was asked for before, and the others
+    stay. Raises EmbedSearchError of all kinds; whatever was committed before stays as it was.
     """
     layout = Layout(root)
     require_ours(layout)
@@ -95,6 +87,9 @@ def run_build(
             settle(encoder, layout, source, restart=restart)
             recipe = encoder.recipe
         state = open_state(layout, recipe, source, restart=restart)
+        if state.updates and state.manifest is not None:  # rows that were added are not to be lost to their numbers
+            own = ItemStore.open(layout.items, state.manifest.store.version)
+            require_own_numbers(source, own, input_column(state.recipe), None)
         before = state.manifest.index if state.updates and state.manifest is not None else None
         # what was promised once goes on being kept
         index = replace(IndexRequest() if before is None else asked_for(before), **dict(asked))

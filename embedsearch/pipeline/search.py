@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from embedsearch.artifact import Layout, Manifest, read_manifest, verify_files
 from embedsearch.errors import DamagedIndexError, OutdatedReaderError, UsageError, counted, unknown
 from embedsearch.index import LiveIndex, VectorIndex
+from embedsearch.index.base import N_EXTRA
 from embedsearch.index.choose import require_recall
 from embedsearch.index.flat import FlatIndex
 from embedsearch.index.growth import K_GROWTH
@@ -96,7 +97,7 @@ class Searcher:
     def drift(self) -> Drift:
         """How far the index is from one that is built now."""
         n_tail, n_dead = (self.index.n_tail, self.index.n_dead) if isinstance(self.index, LiveIndex) else (0, 0)
-        return judged(self.store, n_tail, n_dead, exact=self.main.exact)
+        return judged(self.store, self.manifest.index, n_tail, n_dead)
 
     def search(
         self,
@@ -106,14 +107,15 @@ class Searcher:
         recall: float | None = None,
         *,
         allowed: NDArray[np.bool_] | None = None,
+        n_extra: int = 0,
     ) -> tuple[Rows, Scores]:
         """Rows int64 and scores float32 of the k best, both N x min(k, number of items), best first.
 
         x: float32 N x D, as `vectors.as_matrix` gives it. where: an SQL condition that answers must
         meet; k shrinks to the number that do. recall: recall@10 that this search has to reach, in place of what the
-        index was built for. allowed: bool per row, in place of a condition. A row is -1, with a NaN score, where an
-        approximate index found fewer. Raises UsageError for k < 1, NaN or infinity, a condition that is not understood,
-        or a recall that was not measured.
+        index was built for. allowed: bool per row, in place of a condition. n_extra: of the k, those for which no
+        effort is to be made. A row is -1, with a NaN score, where an approximate index found fewer. Raises UsageError
+        for k < 1, NaN or infinity, a condition that is not understood, or a recall that was not measured.
         """
         if k < 1:
             raise UsageError(f"k is {k}; it must be at least 1")
@@ -123,7 +125,7 @@ class Searcher:
         k = min(k, len(self.index) if allowed is None else int(allowed.sum()))
         if k == 0 or len(x) == 0:
             return np.empty((len(x), k), np.int64), np.empty((len(x), k), np.float32)
-        params = self._effort(recall)
+        params = {**self._effort(recall), N_EXTRA: n_extra} if n_extra else self._effort(recall)
         if allowed is not None and not self.main.exact and int(allowed.sum()) <= EXACT_ROWS:
             scores, rows = self._exactly(x, k, allowed)
         else:

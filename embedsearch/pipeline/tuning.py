@@ -96,31 +96,45 @@ def confirm(index: VectorIndex, truth: Truth, request: IndexRequest, tuned: Tune
     to find more than new ones would, so this can refute what was measured, and not prove it. Raises PromiseError when
     no effort finds what was promised.
     """
-    wanted = USUAL_RECALL if request.recall is None else request.recall
-    fixed = {name: value for name, value in tuned.search.items() if name == K_GROWTH}
-    efforts = [point.search for point in tuned.curve]
-    found = None
-    for effort in efforts[efforts.index(tuned.measured.search) :]:
-        found = _measure(index, truth, effort, held=True)
-        if found.recall >= min(wanted, tuned.measured.recall):
-            if effort == tuned.measured.search:
-                return tuned
-            latency_ms = _latency_in_time(index, truth.xq, effort, tuned.curve, request)
-            return replace(tuned, search={**effort, **fixed}, latency_ms=latency_ms)
-    if request.recall is None or found is None:
+    wanted = min(USUAL_RECALL if request.recall is None else request.recall, tuned.measured.recall)
+    growth = {name: value for name, value in tuned.search.items() if name == K_GROWTH}
+    curve, more = list(tuned.curve), index.efforts(K)[len(tuned.curve) :]
+    at = first = next(place for place, point in enumerate(curve) if point.search == tuned.measured.search)
+    while True:
+        held = _measure(index, truth, curve[at].search if at < len(curve) else more.pop(0), held=True)
+        curve[at:] = [_refuted(curve[at], held), *curve[at + 1 :]] if at < len(curve) else [held]
+        if curve[at].recall >= wanted or (at + 1 == len(curve) and not more):
+            break
+        at += 1
+    if curve[at].recall < wanted:
+        best = max(curve, key=lambda point: point.recall)
+        if request.recall is not None:
+            raise _too_little(index, request.recall, best, best)
+        at = curve.index(best)
+    elif at == first:
         return tuned
-    raise _too_little(index, wanted, found, found)
+    search = {**curve[at].search, **growth}
+    wide = None if tuned.wide is None else _measure(index, truth, search, K_WIDE, held=True)
+    latency_ms = _latency_in_time(index, truth.xq, search, curve, request)
+    return replace(tuned, search=search, measured=curve[at], latency_ms=latency_ms, curve=curve, wide=wide)
+
+
+def _refuted(point: Point, held: Point) -> Point:
+    """What was measured, unless less is found now."""
+    return point if held.recall >= point.recall else replace(point, recall=held.recall, low=held.low, high=held.high)
 
 
 def _growing(index: VectorIndex, truth: Truth, search: Mapping[str, int], wanted: float) -> dict[str, int]:
     """`search`, with the least growth by which a hundred answers are found as well as ten."""
     if not index.growths or not _has(truth, K_WIDE):
         return dict(search)
+    found: list[Point] = []
     for growth in index.growths:
-        growing = {**search, K_GROWTH: growth}
-        if _measure(index, truth, growing, K_WIDE).recall >= wanted:
+        found.append(_measure(index, truth, {**search, K_GROWTH: growth}, K_WIDE))
+        if found[-1].recall >= wanted:
             break
-    return growing
+    most = max(point.recall for point in found)
+    return next(point.search for point in found if point.recall >= min(wanted, most - _LEVEL_GAIN))
 
 
 def _has(truth: Truth, k: int) -> bool:

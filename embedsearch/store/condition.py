@@ -9,6 +9,7 @@ from embedsearch.errors import UsageError
 # strings and names in quotes (a doubled quote stands for one), and the signs that end or hide a part of a statement
 _TOKENS = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|--|/\*|[();'\"`?]|(?<!\w)\$")
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_AT_RANDOM = re.compile(r"\b(random|uuid)\s*\(", re.IGNORECASE)
 _WRONG = {
     "--": "a comment",
     "/*": "a comment",
@@ -37,6 +38,9 @@ def enclosed(where: str) -> str:
             raise ValueError(f"it holds {_WRONG[token]}; give one SQL condition")
     if depth:
         raise ValueError("a '(' has no ')'; give one SQL condition")
+    by_chance = _AT_RANDOM.search(_TOKENS.sub(lambda token: token[0] if len(token[0]) == 1 else "''", where))
+    if by_chance:
+        raise ValueError(f"{by_chance[1]}() is another condition each time it is asked")
     return f"({_TOKENS.sub(_name_in_backticks, where)})"
 
 

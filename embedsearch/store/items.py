@@ -211,7 +211,7 @@ class ItemStore:
                 raise
             if self._odd_columns or self._has_lost_files():
                 raise self._unreadable(error) from error
-            columns = ", ".join(map(as_name, ["id", *self.metadata_columns]))
+            columns = ", ".join(map(as_name, ["id", *self.metadata_columns, "uri", "added_from"]))
             reason = _first_line(error).removeprefix("Invalid user input: ").partition(" Valid fields are")[0]
             reason = reason.partition(" Column names are case sensitive")[0]
             if reason == "Task was aborted" or _is_panic(error):

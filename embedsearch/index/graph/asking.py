@@ -75,7 +75,7 @@ def search(nodes: Nodes, xq: Matrix, k: int, ef_search: int, among: Among | None
         # a walk whose beam is as large as this meets so many nodes that comparing all that are allowed takes no longer
         most = min(2 * among.n // (nodes.links.shape[1] * _SCAN_GAIN), MOST_IN_BEAM)
         is_far = nodes.codec.metric is Metric.IP
-        if k > MOST_IN_BEAM // 2 or (is_far and wider >= most):
+        if n_ranked > MOST_IN_BEAM or (is_far and wider >= most):
             asked.score_all(among.nodes)
         elif wider >= most:
             asked.scan(among.nodes, n_ranked)
@@ -190,7 +190,7 @@ class _Asked:
 
     def score_all(self, among: NDArray[np.int32] | None, which: NDArray[np.int64] | None = None) -> None:
         """Answers queries by the scores of all nodes `among`; exact but for what the codes leave out."""
-        chosen = np.arange(len(self.nodes), dtype=np.int32) if among is None else among
+        chosen = self.nodes.answerable if among is None else among
         for q in range(len(self.D)) if which is None else which:
             scores = self._scores(chosen, int(q))
             cost = scores if self.graph.euclidean else -scores

@@ -60,9 +60,9 @@ class Filling:
         _, near = self.regions.nearest(self.regions.centres, N_BUILD_ENTRIES)
         links = aligned((self.n, degree), np.int32)
         n_long -= int(is_apart[is_long].sum())
-        nodes = Nodes(self.codec, self.regions, rows, heads, residuals, scales, norms, links, doors, n_long)
-        linker = Linker(nodes.graph, doors[near][region], beam, alpha)
-        return nodes, linker, np.flatnonzero(is_apart[rows]).astype(np.int32)
+        held = np.flatnonzero(is_apart[rows]).astype(np.int32)
+        nodes = Nodes(self.codec, self.regions, rows, heads, residuals, scales, norms, links, doors, n_long, held)
+        return nodes, Linker(nodes.graph, doors[near][region], beam, alpha), held
 
     def _joined(self, name: str) -> NDArray[Any]:
         return np.concatenate(self._blocks.pop(name))

@@ -124,7 +124,7 @@ class GraphIndex(VectorIndex):
         if self._later is not None:
             linker, apart = self._later
             linker.link(apart, report)
-            self._nodes, self._later = self._finished().with_all_long(), None
+            self._nodes, self._later = self._finished().admitted(), None
 
     def search(
         self, xq: Matrix, k: int, params: SearchParams, allowed: NDArray[np.bool_] | None = None

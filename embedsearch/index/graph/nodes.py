@@ -30,7 +30,8 @@ class Nodes:
 
     rows: int32 n, the row each node stands for. heads: uint8 n x width. residuals: int8 or int16 n x D. scales, norms:
     float32 n (see codes.py). links: int32 n x degree. doors: int32, the node at which each region is entered. n_long:
-    how many of the last nodes are ranked for every query (N_LONG of the longest, for inner products).
+    how many of the last nodes are ranked for every query (N_LONG of the longest, for inner products). held: int32,
+    ascending, nodes that are no answers yet.
     graph, space: what the compiled loops take of these.
     """
 
@@ -44,6 +45,7 @@ class Nodes:
     links: Links
     doors: NDArray[np.int32]
     n_long: int = 0
+    held: Links = field(default_factory=lambda: np.empty(0, np.int32))
     graph: Graph = field(init=False)
     space: Space = field(init=False)
 
@@ -66,9 +68,16 @@ class Nodes:
         )  # fmt: skip
         object.__setattr__(self, "space", space)
 
-    def with_all_long(self) -> Self:
+    def admitted(self) -> Self:
         """The same, once what was held out is linked: the long ones of those are the first of all long ones."""
-        return replace(self, n_long=min(N_LONG, len(self)) if self.codec.metric is Metric.IP else 0)
+        n_long = min(N_LONG, len(self)) if self.codec.metric is Metric.IP else 0
+        return replace(self, n_long=n_long, held=np.empty(0, np.int32))
+
+    @property
+    def answerable(self) -> Links:
+        """The nodes that may be answers now."""
+        everything = np.arange(len(self), dtype=np.int32)
+        return np.setdiff1d(everything, self.held, assume_unique=True) if len(self.held) else everything
 
     def save(self, path: Path) -> None:
         from safetensors.numpy import save_file

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embedsearch.errors import DamagedIndexError
 from embedsearch.index.allowed import MadeOnce, Selected
-from embedsearch.index.base import MAPPED_SUFFIX, N_OWN, Rows, Scores, SearchParams, VectorIndex
+from embedsearch.index.base import MAPPED_SUFFIX, N_EXTRA, Rows, Scores, SearchParams, VectorIndex
 from embedsearch.index.ivf import lists, vectors_file
 from embedsearch.index.ivf.efforts import (
     K_FACTOR,
@@ -168,9 +168,9 @@ class IVFIndex(VectorIndex):
             return np.empty((len(xq), k), np.float32), np.empty((len(xq), k), np.int64)
         at_place = None if allowed is None else self._allowed.of(allowed)
         n = len(self) if at_place is None else at_place.chosen.n
-        n_own = int(params.get(N_OWN, 0))
-        wanted, nprobe = max(k - n_own, 1), params.get("nprobe", NPROBE)
-        n_candidates = usual_candidates(wanted, params.get("k_factor", K_FACTOR)) + n_own
+        n_extra = int(params.get(N_EXTRA, 0))
+        wanted, nprobe = max(k - n_extra, 1), params.get("nprobe", NPROBE)
+        n_candidates = usual_candidates(wanted, params.get("k_factor", K_FACTOR)) + n_extra
         chosen = plan_search(wanted, nprobe, n_candidates, self.nlist, len(self), n)
         xq = self._scaling.apply(xq)
         if chosen is None or (at_place is not None and self._row_at is None):
