@@ -274,3 +274,14 @@ def test_a_really_full_disk(index, x, tmp_path):
     assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
     assert len(es.open(index.path, verify=True)) == 200 and len(index) == 200
     assert index.add(tmp_path / "more.npy", id_prefix="m").n_items == 6200
+
+
+def test_a_source_without_metadata_leaves_what_is_known(index, x):
+    report = index.add(np.concatenate([x[:3], x[250:251]]), ids=["0", "1", "2", "new"])
+    assert (report.n_new, report.n_refreshed, report.n_replaced) == (1, 3, 0)
+    assert [index.item(str(n)).metadata["n"] for n in range(4)] == [0, 1, 2, 3]
+    assert index.item("new").metadata["n"] is None
+    index.add(x[1:2] + 1, ids=["1"])
+    assert index.item("1").metadata["n"] is None, "another thing"
+    assert index.add(x[2:3], ids=["2"], metadata={"m": [5]}).n_refreshed == 1
+    assert index.item("2").metadata == {"n": None, "m": 5}

@@ -13,6 +13,7 @@ from embedsearch.pipeline.change.opening import Change
 from embedsearch.pipeline.chunks import input_column
 from embedsearch.pipeline.columns import missing_columns
 from embedsearch.store import StoreWriter
+from embedsearch.types import CHUNK_COLUMNS
 
 _UPDATE_ROWS = 65536
 
@@ -63,12 +64,23 @@ class Merge:
         waiting: list[pa.RecordBatch] = []
         for batch, mask in zip(batches(), kept, strict=True):
             if mask.any():
-                waiting.append(batch.filter(pa.array(mask)))
+                waiting.append(self._with_metadata(batch.filter(pa.array(mask))))
                 if sum(map(len, waiting)) >= _UPDATE_ROWS:
                     self._writer.update(pa.Table.from_batches(waiting))
                     waiting = []
         if waiting:
             self._writer.update(pa.Table.from_batches(waiting))
+
+    def _with_metadata(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Rows of a source that says nothing but what its items are, with what is known about them."""
+        store = self._change.store
+        if set(self._columns.names) - set(CHUNK_COLUMNS):
+            return batch
+        names = [name for name in store.metadata_columns if name not in batch.schema.names]
+        known = store.columns_at(store.rows_of(batch["id"].to_pylist()), names).combine_chunks()
+        for name in names:
+            batch = batch.append_column(name, known[name].combine_chunks())
+        return batch
 
     def finish(self) -> tuple[StoreWriter | None, Merged]:
         """Deletes what was replaced. The writer, None where nothing was written, and what was done."""
