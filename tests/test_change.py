@@ -68,7 +68,10 @@ def test_other_metadata_leave_the_vector_in_the_index(index, x):
     assert index.search(vector=x[1], k=1)[0].metadata == {"n": 8, "day": None}
     assert index.search(vector=x[5], k=1)[0].metadata == {"n": 5, "day": None}
     assert [hit.id for hit in index.search(vector=x[0], where="day = 'wed'")] == ["2"]
-    assert index.add(x[4:5], ids=["4"]).n_refreshed == 1 and index.item("4").metadata == {"n": None, "day": None}
+    assert index.add(x[4:5], ids=["4"]).n_refreshed == 1 and index.item("4").metadata == {"n": 4, "day": None}
+    told = {"day": ["sun"]}
+    assert index.add(x[4:5], ids=["4"], metadata=told).n_refreshed == 1
+    assert index.item("4").metadata == {"n": None, "day": "sun"}
 
 
 def test_columns_that_do_not_fit_are_named(index, x):
@@ -187,10 +190,14 @@ def test_a_build_leaves_what_was_added_from_elsewhere(x, tmp_path):
     np.save(tmp_path / "own.npy", x[:50])
     np.save(tmp_path / "more.npy", x[50:60])
     (tmp_path / "ids.txt").write_text("".join(f"m{n}\n" for n in range(8)) + "3\n4\n")
+    (tmp_path / "own.txt").write_text("".join(f"{n}\n" for n in range(50)))
     out = tmp_path / "index"
-    index = es.build(tmp_path / "own.npy", out)
+    index = es.build(tmp_path / "own.npy", out, ids=tmp_path / "own.txt")
     index.add(tmp_path / "more.npy", ids=tmp_path / "ids.txt")
-    assert build_with_report(tmp_path / "own.npy", out).n_new == 2, "an id that both have is the build's own again"
+    with pytest.raises(UsageError, match="has no ids of its own"):
+        es.build(tmp_path / "own.npy", out)
+    report = build_with_report(tmp_path / "own.npy", out, ids=tmp_path / "own.txt")
+    assert report.n_new == 2, "an id that both have is the build's own again"
     np.save(tmp_path / "own.npy", x[:40])
     report = build_with_report(tmp_path / "own.npy", out)
     assert (report.n_removed, report.n_guests, report.n_items) == (10, 8, 48)

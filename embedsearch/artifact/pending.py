@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +67,9 @@ def unfinished_build(root: Path, generation: int) -> str | None:
 
 def told_unfinished(root: Path) -> str:
     """How far the first build of an index in `root` has come, and what to do."""
-    pending, layout = read_pending(root), Layout(root)
+    pending, layout = None, Layout(root)
+    with suppress(DamagedIndexError):  # the build itself tells that
+        pending = read_pending(root)
     n_left_out = 0
     if layout.skipped_partial.exists():
         with layout.skipped_partial.open("rb") as lines:

@@ -198,10 +198,6 @@ class Encoder:
         self._choosing = threading.Lock()
         n_passes = self._threads if self._backbone.concurrent else 1
         self.clock = Clock({READING: self._threads, NETWORK: n_passes})
-        self._open_network()
-
-    def _open_network(self) -> None:
-        n_passes = self._threads if self._backbone.concurrent else 1
         self._network = PooledNetwork(self._backbone, self.recipe, self._batch_size, n_passes, self.clock)
 
     def settle_precision(self, contents: Sequence[Any]) -> None:
@@ -235,7 +231,7 @@ class Encoder:
     def _take(self, choice: Choice) -> None:
         self.recipe = replace(self.recipe, precision=choice.precision)
         self.precision_reason = choice.reason
-        self._open_network()
+        self._network.reopen(self._backbone, self.recipe)
 
     def layers(self) -> list[LayerInfo]:
         """Every layer that can be named; of a network of your own, shapes are known once it has encoded."""

@@ -61,18 +61,22 @@ class PooledNetwork:
         """batch_size: items of the usual length that a pass reads at once. n_passes: how many may run at once, each on
         one thread; one alone runs on all of them. clock: is told what takes how long."""
         self._clock = clock or Clock({})
-        self._backbone = backbone
         self._n_passes = n_passes
         self._passes_apart: ThreadPoolExecutor | None = None
         self._starting = threading.Lock()
-        self._recipe = recipe
+        self._asked_batch_size = batch_size
+        self.reopen(backbone, recipe)
+        self.dim = self._width()
+
+    def reopen(self, backbone: Backbone, recipe: Recipe) -> None:
+        """Goes over to the same network in another precision."""
+        self._backbone, self._recipe = backbone, recipe
         usual, n_usual_lengths = _BATCHES[recipe.modality]
         if item_bytes := backbone.item_bytes():
             fitting = _ACTIVATION_BYTES.get(backbone.device_type, _ACTIVATION_BYTES["cpu"]) // item_bytes
             usual = n_usual_lengths = max(min(usual, fitting), 1)
-        self._batch_size = batch_size or usual
-        self._most_length = (batch_size or n_usual_lengths) * backbone.max_length
-        self.dim = self._width()
+        self._batch_size = self._asked_batch_size or usual
+        self._most_length = (self._asked_batch_size or n_usual_lengths) * backbone.max_length
 
     def encode(
         self, loaded: Sequence[Loaded | ItemError], report: Callable[[int], None] | None, *, chunks: bool

@@ -74,9 +74,9 @@ class Merge:
     def _with_metadata(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Rows of a source that says nothing but what its items are, with what is known about them."""
         store = self._change.store
-        if set(self._columns.names) - set(CHUNK_COLUMNS):
-            return batch
         names = [name for name in store.metadata_columns if name not in batch.schema.names]
+        if set(self._columns.names) - set(CHUNK_COLUMNS) or not names:
+            return batch
         known = store.columns_at(store.rows_of(batch["id"].to_pylist()), names).combine_chunks()
         for name in names:
             batch = batch.append_column(name, known[name].combine_chunks())
