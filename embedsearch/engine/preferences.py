@@ -78,7 +78,7 @@ class Reader:
         if len(exclude):
             out = self._catalogue.numbers([as_id(item) for item in exclude])
             keys = np.concatenate([keys, (np.arange(len(histories))[:, None] * n + out).ravel()])
-        return People(histories, extra, np.unique(keys))
+        return People(histories.relative, extra, np.unique(keys))
 
     def _numbers(self, inputs: Sequence[Any]) -> tuple[Items, list[Matrix]]:
         """The number of each input: of the item, or from len(catalogue) on of a row of the vectors of each index."""

@@ -153,6 +153,7 @@ class Recommender:
         both = {str(item) for item in items if is_name(item)} & {str(item) for item in hated if is_name(item)}
         if both:
             raise UsageError(f"{sorted(both)[0]!r} is both liked and disliked")
+        told = told / told.max()
         push = np.full(len(hated), -told[told > 0].mean())  # one counts as much as a usual favourite
         wanted = self._wanted(k, strategy, diversity, max_per, where)
         catalogue = self._current()

@@ -59,6 +59,15 @@ class Histories:
         pushing = self.where(self.weights < 0)
         return type(self)(pushing.starts, pushing.items, -pushing.weights)
 
+    @property
+    def relative(self) -> Self:
+        """The same, each user's weights divided by the largest in size: only their ratios matter, and sizes far from 1
+        would be lost in float32."""
+        sizes = np.zeros(len(self))
+        np.maximum.at(sizes, self.users, np.abs(self.weights))
+        divisors = np.where(sizes > 0, sizes, 1)[self.users]
+        return type(self)(self.starts, self.items, self.weights / divisors)
+
     def where(self, kept: NDArray[np.bool_]) -> Self:
         """Some of the entries, of the same users."""
         sizes = np.bincount(self.users[kept], minlength=len(self))

@@ -64,7 +64,8 @@ def _pulls(
         lists, alike = part.neighbours(numbers[here], extra, max(depth, 1), among)
         votes = reciprocal_ranks(alike, item_weights[here])
         hits = lists[:, :, None] == rows[there]
-        pulls[np.ix_(here, there)] = (votes[:, :, None] * hits).sum(axis=1)
+        itself = item_weights[here][:, None] * (numbers[here][:, None] == rows[there])
+        pulls[np.ix_(here, there)] = (votes[:, :, None] * hits).sum(axis=1) + itself
     if not pulls.any():
         alike = part.alike(part.anchors(numbers[here], extra), part.vectors(rows[there]))
         pulls[np.ix_(here, there)] = item_weights[here][:, None] * alike
