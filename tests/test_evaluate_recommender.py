@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 import embedsearch as es
-from embedsearch.errors import UsageError
+from embedsearch.errors import UnknownNameError, UsageError
 from embedsearch.evaluate import Interactions, split_interactions
 
 ITEMS = [f"i{n}" for n in range(12)]
@@ -210,6 +210,15 @@ def test_what_cannot_be_meant(change, message):
     call = {"rec": Fixed(ITEMS), "interactions": DATA, **change}
     with pytest.raises(UsageError, match=message):
         es.evaluate.recommender(**call)
+
+
+def test_names_that_were_not_evaluated():
+    found = es.evaluate.recommender(Fixed(ITEMS), DATA)
+    for ask in (lambda: found.difference("popularity", "chance"), lambda: found["chance"]):
+        with pytest.raises(UnknownNameError, match="recommender 'chance' is not known; valid: popularity, random, rec"):
+            ask()
+    with pytest.raises(UnknownNameError, match="measure 'novelty' is not known"):
+        found.difference("popularity", "random", "novelty")
 
 
 @pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, pd.NaT])

@@ -304,8 +304,16 @@ def test_what_is_disliked_pushes_away(indexes, x):
         enemy = before.ids[0]
         after = rec.recommend(liked, [enemy], k=20, strategy=strategy)
         assert enemy not in after.ids
-        near = [unit[[int(item) for item in found.ids]] @ unit[int(enemy)] for found in (before, after)]
-        assert near[1].mean() < near[0].mean()
+        without = rec.recommend(liked, k=20, strategy=strategy, exclude=[enemy])
+        near = [unit[[int(item) for item in found.ids]] @ unit[int(enemy)] for found in (without, after)]
+        assert near[1].mean() < near[0].mean() - 1e-4, strategy
+
+
+def rank_of(x, row, other):
+    """Of another row in the list of neighbours of one, from 1."""
+    alike = likeness(x[row][None], x, "cosine")[0]
+    alike[row] = -np.inf
+    return int((alike > alike[other]).sum()) + 1
 
 
 def test_reasons(indexes, x):
@@ -317,6 +325,10 @@ def test_reasons(indexes, x):
         assert len(found.because) == 1 and len(found.because[0]) == 6
         for item, reasons in zip(found.ids, found.because[0], strict=True):
             assert 1 <= len(reasons) <= 2 and set(reasons) <= set(liked)
+            if strategy == "agreement":
+                ranks = {row: rank_of(x, int(row), int(item)) for row in liked}
+                inside = sorted((row for row in liked if ranks[row] <= 20), key=ranks.__getitem__)
+                assert [ranks[row] for row in reasons] == [ranks[row] for row in inside[:2]]
             if strategy in ("max", "centroid"):
                 assert reasons[0] == liked[int(np.argmax(unit[[int(row) for row in liked]] @ unit[int(item)]))]
     many = rec.recommend_many([liked, []], k=3, because=1)
@@ -368,6 +380,14 @@ def test_it_follows_its_index(x, tmp_path):
     [
         ({"liked": []}, "liked is empty"),
         ({"liked": "3"}, "liked is a list"),
+        ({"liked": None}, "liked is None; it must be a list of ids"),
+        ({"liked": np.zeros(16, np.float32)}, r"liked is one vector; wrap it in a list: \[vector\]"),
+        ({"liked": [0.5, 1.5]}, "wrap it in a list"),
+        ({"liked": [np.zeros(16)]}, "holds only zeros"),
+        ({"liked": ["3"], "max_per": "brand"}, r"max_per is 'brand'; give a mapping .* \{'brand': 2\}"),
+        ({"liked": ["3"], "because": -1}, "because is -1; it must be at least 0"),
+        ({"liked": ["3"], "because": "all"}, "because is 'all'; it must be a whole number"),
+        ({"liked": ["3"], "exclude": "S00008"}, "'S00008' is not known"),
         ({"liked": ["3"], "weights": [np.nan]}, "weights hold nan at 0"),
         ({"liked": ["3"], "weights": [-1]}, "goes into disliked"),
         ({"liked": ["3"], "weights": [0]}, "all weights are 0"),
@@ -404,10 +424,51 @@ def test_wrong_batches(indexes):
         rec.recommend_many(csr_matrix(np.where(np.eye(3, 900) > 0, np.nan, 0)))
     with pytest.raises(UsageError, match="items names the columns"):
         rec.recommend_many([["3"]], items=["3"])
-    with pytest.raises(UsageError, match="an Index"):
-        es.Recommender("indexes/x")
+    for wrong in ("indexes/x", None, 5):
+        with pytest.raises(UsageError, match="an Index"):
+            es.Recommender(wrong)
+    for dense in (np.ones((2, 900)), np.ones((2, 900), int), np.ones((2, 4))):
+        with pytest.raises(UsageError, match=r"dense matrix; give a sparse one: scipy.sparse.csr_matrix"):
+            rec.recommend_many(dense)
+    with pytest.raises(UsageError, match="items names '8' twice"):
+        rec.recommend_many(csr_matrix(np.ones((1, 3))), items=["8", "5", "8"])
+    for several in (np.ones((2, 16)), [np.ones(16), np.ones(16)]):
+        with pytest.raises(UsageError, match=r"one vector, or a list of ids; .*strategy='max'") as told:
+            rec.similar_items(several)
+        assert "array" not in str(told.value)
+    with pytest.raises(UsageError, match="because is -1"):
+        rec.recommend_many([["3"]], because=-1)
     with pytest.raises(UsageError, match="at least one"):
         rec.similar_items([])
+
+
+def test_what_else_may_be_given(indexes):
+    """One id to leave out, sets, an array of ids for each user."""
+    rec = es.Recommender(indexes["cosine"])
+    first = rec.recommend(["3"], k=3).ids[0]
+    assert rec.recommend(["3"], k=2, exclude=first).ids.tolist() == rec.recommend(["3"], k=3).ids[1:].tolist()
+    truth = rec.recommend_many([["3", "40"], ["7"]], k=3).ids.tolist()
+    assert rec.recommend_many([{"3", "40"}, frozenset(["7"])], k=3).ids.tolist() == truth
+    assert rec.recommend_many(np.array([[3, 40], [7, 7]]), k=3).ids.tolist() == truth
+
+
+@pytest.mark.parametrize("strategy", ["centroid", "agreement", "max", "clusters"])
+def test_an_item_that_comes_twice_weighs_the_sum(strategy, indexes):
+    rec = es.Recommender(indexes["cosine"])
+    twice = rec.recommend(["3", "40", "3"], weights=[1, 2, 3], k=8, strategy=strategy)
+    once = rec.recommend({"3": 4, "40": 2}, k=8, strategy=strategy)
+    assert twice.ids.tolist() == once.ids.tolist()
+    np.testing.assert_allclose(twice.scores, once.scores, rtol=1e-6)
+    matrix = csr_matrix((np.array([1.0, -1, 1]), np.array([3, 3, 40]), np.array([0, 3])), shape=(1, 900))
+    found = rec.recommend_many(matrix, k=8, strategy=strategy)
+    alone = rec.recommend({"40": 1, "3": 0}, k=8, strategy=strategy)
+    assert found.ids[0].tolist() == alone.ids.tolist()
+
+
+def test_reasons_name_the_callers_place(indexes, x):
+    rec = es.Recommender(indexes["cosine"])
+    found = rec.recommend(["3", x[40], x[5]], weights=[0, 1, 0.01], k=2, because=1, strategy="max")
+    assert found.because[0] == [["#1"], ["#1"]]
 
 
 def test_users_without_a_history(indexes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from numbers import Number
 from pathlib import Path
@@ -16,7 +17,7 @@ from embedsearch.errors import UsageError
 from embedsearch.pipeline.recommend.answer import People
 from embedsearch.pipeline.recommend.catalogue import Catalogue
 from embedsearch.recommend.histories import Histories
-from embedsearch.types import Modality
+from embedsearch.types import Metric, Modality
 from embedsearch.vectors import Matrix, finite_rows
 
 Items: TypeAlias = NDArray[np.int64]
@@ -62,6 +63,9 @@ class Reader:
             ids = [as_id(item) for item in items]
             if len(ids) != n_columns:
                 raise UsageError(f"user_items has {n_columns:,} columns, items names {len(ids):,}")
+            if len(set(ids)) < n_columns:
+                twice = next(item for item, count in Counter(ids).items() if count > 1)
+                raise UsageError(f"items names {twice!r} twice; each column is another item")
             used = np.unique(numbers)
             place = np.full(n_columns, -1, np.int64)
             place[used] = self._catalogue.numbers([ids[column] for column in used.tolist()])
@@ -78,7 +82,7 @@ class Reader:
         if len(exclude):
             out = self._catalogue.numbers([as_id(item) for item in exclude])
             keys = np.concatenate([keys, (np.arange(len(histories))[:, None] * n + out).ravel()])
-        return People(histories.relative, extra, np.unique(keys))
+        return People(histories.summed(n).relative, extra, np.unique(keys))
 
     def _numbers(self, inputs: Sequence[Any]) -> tuple[Items, list[Matrix]]:
         """The number of each input: of the item, or from len(catalogue) on of a row of the vectors of each index."""
@@ -115,6 +119,8 @@ class Reader:
                 rows = as_queries(part.searcher, np.stack([np.asarray(inputs[place], np.float32) for place in vectors]))
                 if not finite_rows(rows).all():
                     raise UsageError("a liked vector holds NaN or infinity")
+                if part.metric is Metric.COSINE and not rows.any(axis=1).all():
+                    raise UsageError("a liked vector holds only zeros; it has no direction to compare by cosine")
                 x[vectors] = rows
             if content:
                 x[content] = index.encoder.encode([inputs[place] for place in content])

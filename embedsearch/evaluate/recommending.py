@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsearch.errors import UsageError
+from embedsearch.errors import UsageError, unknown
 from embedsearch.evaluate.interactions import Interactions, Split, split_interactions
 
 MEASURES = ("recall", "ndcg", "hit_rate", "coverage", "diversity", "novelty")
@@ -61,10 +61,18 @@ class Evaluation:
     per_user: dict[str, dict[str, NDArray[np.float64]]]
 
     def __getitem__(self, name: str) -> Figures:
+        if name not in self.figures:
+            raise unknown("recommender", name, self.figures)
         return self.figures[name]
 
     def difference(self, name: str, other: str, measure: str = "ndcg") -> Figure:
-        """How much more `name` has than `other`, of the same users."""
+        """How much more `name` has than `other`, of the same users. Raises UnknownNameError for another name, or a
+        measure that is no mean over all users."""
+        for each in (name, other):
+            if each not in self.per_user:
+                raise unknown("recommender", each, self.per_user)
+        if measure not in self.per_user[name]:
+            raise unknown("measure", measure, self.per_user[name])
         return _bootstrapped(self.per_user[name][measure] - self.per_user[other][measure])
 
     def __str__(self) -> str:

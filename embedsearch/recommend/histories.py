@@ -68,6 +68,19 @@ class Histories:
         divisors = np.where(sizes > 0, sizes, 1)[self.users]
         return type(self)(self.starts, self.items, self.weights / divisors)
 
+    def summed(self, n_items: int) -> Self:
+        """The same, where an item below n_items comes several times in one history: the sum stands at its first entry,
+        the others weigh 0."""
+        keys = np.where(self.items < n_items, self.users * n_items + self.items, -1)
+        own = np.flatnonzero(keys >= 0)
+        unique, first, at = np.unique(keys[own], return_index=True, return_inverse=True)
+        if len(unique) == len(own):
+            return self
+        weights = self.weights.copy()
+        weights[own] = 0
+        weights[own[first]] = np.bincount(at, self.weights[own])
+        return type(self)(self.starts, self.items, weights)
+
     def where(self, kept: NDArray[np.bool_]) -> Self:
         """Some of the entries, of the same users."""
         sizes = np.bincount(self.users[kept], minlength=len(self))

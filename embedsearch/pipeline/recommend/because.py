@@ -24,13 +24,14 @@ def because_of(
     allowed = catalogue.allowed(wanted.where)
     told = []
     for user in range(len(pool.rows)):
-        one = people.some(np.array([user]), max(len(catalogue), 1)).histories.liked
+        entries = people.some(np.array([user]), max(len(catalogue), 1)).histories
+        one, places = entries.liked, np.flatnonzero(entries.weights > 0)
         found = pool.rows[user][pool.rows[user] >= 0]
         pulls = np.zeros((len(one.items), len(found)))
         for which, weight in enumerate(weights):
             here = _pulls(catalogue, which, people, one.items, one.weights, found, wanted, allowed)
             pulls += weight * here / max(float(np.abs(here).max(initial=0)), 1e-300)
-        names = _names(catalogue, one.items)
+        names = _names(catalogue, one.items, places)
         order = np.argsort(-pulls, axis=0, kind="stable")[:most]
         told.append([[names[entry] for entry in order[:, i] if pulls[entry, i] > 0] for i in range(len(found))])
     return told
@@ -72,7 +73,7 @@ def _pulls(
     return pulls
 
 
-def _names(catalogue: Catalogue, items: NDArray[np.int64]) -> list[str]:
+def _names(catalogue: Catalogue, items: NDArray[np.int64], places: NDArray[np.int64]) -> list[str]:
     own = items < len(catalogue)
     ids = catalogue.ids_at(np.where(own, items, -1))
-    return [str(name) if mine else f"#{place}" for place, (name, mine) in enumerate(zip(ids, own, strict=True))]
+    return [str(name) if mine else f"#{place}" for place, name, mine in zip(places, ids, own, strict=True)]
