@@ -153,6 +153,36 @@ def test_tastes_are_the_groups_there_are(rng):
     assert (found[histories.users == 2] == 0).all()
 
 
+@pytest.mark.parametrize("metric", [Metric.L2, Metric.COSINE])
+def test_tastes_have_settled(metric):
+    """Points without groups, where k-means needs several rounds: as a plain loop, run until nothing moves."""
+    rng = np.random.default_rng(5)
+    rounds = []
+    for _ in range(8):
+        x = rng.normal(size=(32, 6))
+        if metric is Metric.COSINE:
+            x /= np.linalg.norm(x, axis=1, keepdims=True)
+        weights = rng.uniform(0.2, 1, 32)
+
+        def costs(centres, x=x):
+            if metric is Metric.COSINE:
+                return -x @ (centres / np.linalg.norm(centres, axis=1, keepdims=True)).T
+            return ((x[:, None] - centres) ** 2).sum(axis=2)
+
+        chosen = [int(costs(np.average(x, axis=0, weights=weights)[None])[:, 0].argmin())]
+        while len(chosen) < 4:
+            chosen.append(int(costs(x[chosen]).min(axis=1).argmax()))
+        centres, groups = x[chosen], [np.full(32, -1)]
+        while len(groups) < 2 or (groups[-1] != groups[-2]).any():
+            groups.append(costs(centres).argmin(axis=1))
+            of = [groups[-1] == c for c in range(4)]
+            centres = np.stack([np.average(x[mine], axis=0, weights=weights[mine]) for mine in of])
+        rounds.append(len(groups) - 2)
+        found = tastes(Histories.of([(np.arange(32), weights)]), x.astype(np.float32), metric)
+        assert found.tolist() == groups[-1].tolist()
+    assert max(rounds) >= 3
+
+
 def test_seats_follow_the_weights():
     """Weights 6 and 2: of 8 slots 6 and 2, by Sainte-Laguë's own table."""
     values = seats(np.zeros((2, 8)), np.array([6.0, 2.0]), np.ones((2, 8), bool))

@@ -113,5 +113,5 @@ def _costs(points: NDArray[np.float32], centres: NDArray[np.float32], metric: Me
     if metric is Metric.COSINE:
         unit = l2_normalize(centres.reshape(-1, centres.shape[2])).reshape(centres.shape)
         return np.asarray(-np.matmul(points, unit.transpose(0, 2, 1)), np.float32)
-    squares = (centres**2).sum(axis=2)[:, None]
+    squares = (points**2).sum(axis=2)[:, :, None] + (centres**2).sum(axis=2)[:, None]
     return np.asarray(squares - 2 * np.matmul(points, centres.transpose(0, 2, 1)), np.float32)
