@@ -525,6 +525,12 @@ def test_pictures_and_texts_that_are_new(photo_index, emoji, tmp_path):
     texts.write_text("where is my card?\nhow do I pay?\nI want my money back\nmy card was stolen\n")
     faq = es.Recommender(es.build(texts, tmp_path / "faq"))
     assert faq.recommend(["somebody took my card"], k=2).ids.tolist()[0] in ("1", "4")
+    assert faq.recommend(["somebody took my card"], k=2).notes == [None]
+    typo = faq.recommend_many([["1"], ["S0001", "2"]], k=2)
+    assert typo.notes == [None, "'S0001' is no id, and was read as a text"]
+    assert (
+        faq.recommend(["S0001"], k=9).notes[0].startswith("'S0001' is no id, and was read as a text; 4 items are left")
+    )
     with pytest.raises(UnknownNameError, match="'77' is not known"):
         faq.recommend(["77"])
 

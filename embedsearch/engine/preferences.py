@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Number
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -45,7 +46,13 @@ class Reader:
         starts = np.zeros(len(liked) + 1, np.int64)
         np.cumsum([len(items) for items in liked], out=starts[1:])
         histories = Histories(starts, numbers, np.concatenate(weights) if len(weights) else np.empty(0))
-        return self._known(histories, extra, exclude, exclude_liked)
+        people = self._known(histories, extra, exclude, exclude_liked)
+        unsure = {
+            int(user): f"{flat[place]!r} is no id, and was read as a text"
+            for user, place in zip(histories.users, range(len(flat)), strict=True)
+            if numbers[place] >= len(self._catalogue) and _is_like_an_id(flat[place])
+        }
+        return replace(people, notes=unsure)
 
     def people_of_matrix(
         self, matrix: Any, items: Sequence[Any] | None, exclude: Sequence[Any], *, exclude_liked: bool
@@ -145,6 +152,16 @@ def _reads(index: Index, item: Any) -> bool:
     if index.modality is Modality.IMAGE:
         return hasattr(item, "convert") or (hasattr(item, "shape") and len(item.shape) in (2, 3))
     return index.modality is Modality.TENSOR and hasattr(item, "shape")
+
+
+def _is_like_an_id(item: Any) -> bool:
+    """Whether a text is one word with a digit, as ids are that were mistyped."""
+    return (
+        isinstance(item, str)
+        and not any(sign.isspace() for sign in item)
+        and any(sign.isdigit() for sign in item)
+        and not ("://" in item or Path(item).exists())
+    )
 
 
 def _is_vector(item: Any) -> bool:

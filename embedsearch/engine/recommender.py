@@ -338,8 +338,8 @@ def _only(found: Recommendations) -> Recommendations:
 
 
 def _notes(catalogue: Catalogue, people: People, wanted: Wanted, pool: Pool) -> list[str | None]:
-    """Why an answer is short, for each that is."""
-    notes: list[str | None] = [None] * len(pool.rows)
+    """Why an answer is short, for each that is, and what may not be meant as it was read."""
+    notes: list[str | None] = [people.notes.get(user) for user in range(len(pool.rows))]
     short = np.flatnonzero(pool.n_found < wanted.k)
     if not len(short):
         return notes
@@ -356,8 +356,10 @@ def _notes(catalogue: Catalogue, people: People, wanted: Wanted, pool: Pool) -> 
             meet = "" if wanted.where is None else f" that {'meets' if one else 'meet'} the condition"
             met = ("item" if one else "items") + meet
             caps = ", within max_per" if wanted.most else ""
-            notes[user] = (
+            short_of = (
                 f"{n_found[user]} {met} {are} left to recommend{caps}, {wanted.k} were asked for; "
                 f"{n_known[user]} are left out as known or excluded"
             )
+            told = people.notes.get(int(user))
+            notes[user] = short_of if told is None else f"{told}; {short_of}"
     return notes

@@ -45,11 +45,12 @@ class Wanted:
 class People:
     """Who is asked for. histories: items of the catalogue and, from its length on, inputs that no index holds. extra:
     for each index the vectors of those inputs, float32 n x D, NaN where it cannot read one. known: ascending keys
-    user * len(catalogue) + item of what is not to be answered."""
+    user * len(catalogue) + item of what is not to be answered. notes: by user, what may not be meant as it was read."""
 
     histories: Histories
     extra: list[Matrix]
     known: Rows
+    notes: Mapping[int, str] = field(default_factory=dict)
 
     def some(self, users: Rows, n_items: int) -> People:
         """Some of them, ascending."""
