@@ -104,7 +104,8 @@ def _lines(
     lines = [
         "## Speed",
         "",
-        f"{USERS:,} users with {LIKED} liked items each, {N:,} x {DIM} factors under ip (under cosine where it says so), k = {K}, what is liked "
+        f"{USERS:,} users with {LIKED} liked items each, {N:,} x {DIM} factors under ip (or cosine, "
+        f"where a row says so), k = {K}, what is liked "
         f"left out; medians of "
         f"{rounds} rounds in which everybody takes turns, and the middle half of them. To implicit: the median of "
         f"the ratios "
