@@ -4,7 +4,8 @@
 
 Quality is measured on MovieLens ml-latest-small when it lies in ../shared/data, and wants implicit (`pip install -e
 '.[bench]'`): texts through MiniLM, encoded once and kept in build/benchmark-data, and factors of implicit's ALS.
-Settings, strategies and weights are chosen on a validation part of what is known; what is held out is looked at once.
+Settings, strategies and weights are chosen on a validation part of what is known; only the table
+looks at what is held out.
 Speed wants no data. Exits with 1 when a target is missed.
 """
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from recommend_data import LIKED, Factors, Films, learn
+from recommend_ranks import ndcg, rank_grid
 
 import embedsearch as es
 from embedsearch.evaluate import Evaluation, Interactions, recommender, split_interactions
@@ -94,7 +95,7 @@ def _choose(
     films: Films, known: Interactions, content: es.Recommender, folder: Path, say: Callable[[str], None]
 ) -> tuple[dict[str, Any], list[str], float, str, list[str]]:
     """Everything that is chosen, by a validation part of what is known: settings of ALS, strategies, and the blend."""
-    inner, _ = split_interactions(known, "random", held=HELD, seed=VALIDATION_SEED)
+    inner, out = split_interactions(known, "random", held=HELD, seed=VALIDATION_SEED)
 
     def judge(recs: dict[str, Any]) -> Evaluation:
         return recommender(recs, known, "random", K, held=HELD, seed=VALIDATION_SEED)
@@ -140,20 +141,22 @@ def _choose(
         f"{share:g} of the content to 1 of "
         f"the factors, by {fusion}. nDCG there of the weights, by rank / score: {grid}.",
         "",
-        *_by_length(known, content, rec),
+        *_by_length(inner, out, content, rec),
+        "",
+        *rank_grid(inner, out, {"content": content, "factors": rec}, K),
     ]
     return settings, strategies, share, fusion, lines
 
 
-def _by_length(known: Interactions, content: es.Recommender, learnt: es.Recommender) -> list[str]:
-    """What `auto` rests on: nDCG on the validation part, of histories cut to a length."""
-    inner, out = split_interactions(known, "random", held=HELD, seed=VALIDATION_SEED)
+def _by_length(inner: Interactions, out: Interactions, content: es.Recommender, learnt: es.Recommender) -> list[str]:
+    """What `auto` rests on: nDCG on the validation part, of histories cut to a length. What else somebody knows pulls
+    nothing, and is no answer."""
     likes = inner.where(inner.weights > 0)
     lines = [
         "### What auto rests on",
         "",
         "nDCG@10 on the validation part, of everybody who likes at least so many, with so many of them drawn at "
-        "random; in "
+        "random (the rest of what is known has no weight, and is no answer); in "
         "brackets how far the mean of users lies above that of centroid, and the standard error of that difference.",
         "",
         "| likes | users | "
@@ -169,27 +172,26 @@ def _by_length(known: Interactions, content: es.Recommender, learnt: es.Recommen
             kept[rng.permutation(np.flatnonzero(likes.users == user))[:length]] = True
         some = likes.where(kept)
         users = sorted(set(some.users) & set(out.users))
+        truths = [set(out.items[out.users == user]) for user in users]
+        rest = [inner.items[inner.users == user] for user in users]
         cells = []
         for rec in (content, learnt):
             indexed = set(rec.ids)
-            histories = [[item for item in some.items[some.users == user] if item in indexed] for user in users]
+            histories = [
+                {item: 0.0 for item in others if item in indexed}
+                | {item: 1.0 for item in some.items[some.users == user] if item in indexed}
+                for user, others in zip(users, rest, strict=True)
+            ]
             values = {}
             for name in STRATEGIES[:-1]:
                 ids, _ = rec.recommend_many(histories, K, strategy=name)
-                values[name] = _ndcg(ids, [set(out.items[out.users == user]) for user in users])
+                values[name] = ndcg(ids, truths, K)
             for name, each in values.items():
                 apart = each - values["centroid"]
                 more = "" if name == "centroid" else f" ({apart.mean():+.4f} ± {apart.std() / len(apart) ** 0.5:.4f})"
                 cells.append(f"{each.mean():.4f}{more}")
         lines.append(f"| {length} | {len(users)} | " + " | ".join(cells) + " |")
     return lines
-
-
-def _ndcg(ids: np.ndarray, truths: list[set[str]]) -> np.ndarray:
-    gains = 1 / np.log2(np.arange(2, K + 2))
-    hits = np.array([[item in truth for item in row] for row, truth in zip(ids, truths, strict=True)], float)
-    ideal = np.cumsum(gains)[[min(len(truth), K) - 1 for truth in truths]]
-    return hits @ gains[: hits.shape[1]] / ideal
 
 
 def _weights_table(films: Films, content: es.Recommender, strategy: str) -> list[str]:

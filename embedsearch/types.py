@@ -88,9 +88,9 @@ class Hits(list[Hit]):
 class Recommendations(tuple["NDArray[np.object_]", "NDArray[np.float32]"]):
     """Ids and scores, to be unpacked as two arrays: of k for one person, n x k for many, best first.
 
-    Of many, the end of a short row is filled with None and NaN. notes: for each person why fewer than k came back,
-    else None. because: for each person and each answer, the liked ids that pulled it, the strongest first; None where
-    that was not asked for.
+    Of many, the end of a short row is filled with None and NaN. notes: for each person why fewer than k came back and
+    what was read as a text but looks like an id, else None. because: for each person and each answer, the liked ids
+    that pulled it, the strongest first; None where that was not asked for.
     """
 
     notes: list[str | None]

@@ -27,10 +27,11 @@ def profile(x, metric, weights, disliked=()):
     return liked + PUSH * (liked - away) if metric == "l2" else liked - PUSH * away
 
 
-def scored(x, metric, strategy, liked, weights=None, disliked=(), allowed=None):
-    """A score for every row, -inf for those that are no candidates. liked, disliked: rows."""
+def scored(x, metric, strategy, liked, weights=None, disliked=(), allowed=None, exclude_liked=True):
+    """A score for every row, -inf for those that are no candidates. liked, disliked: rows. Weights are divided by the
+    largest."""
     liked, disliked = list(liked), list(disliked)
-    weights = np.ones(len(liked)) if weights is None else np.asarray(weights, float)
+    weights = np.ones(len(liked)) if weights is None else np.asarray(weights, float) / np.max(weights)
     allowed = np.ones(len(x), bool) if allowed is None else allowed
     if strategy == "centroid":
         scores = likeness(profile(x[liked], metric, weights, x[disliked])[None], x, metric)[0]
@@ -49,8 +50,9 @@ def scored(x, metric, strategy, liked, weights=None, disliked=(), allowed=None):
             best = np.argsort(-alike, kind="stable")[:NEIGHBOURS]
             for rank, other in enumerate(best[np.isfinite(alike[best])], start=1):
                 scores[other] += weight / (RANK + rank)
-        scores[scores == 0] = -np.inf
-    scores[[*liked, *disliked]] = -np.inf
+            scores[row] += weight
+        scores[scores <= 0] = -np.inf
+    scores[[*liked, *disliked] if exclude_liked else disliked] = -np.inf
     scores[~allowed] = -np.inf
     return scores
 

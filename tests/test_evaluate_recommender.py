@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 import embedsearch as es
-from embedsearch.errors import UsageError
+from embedsearch.errors import UnknownNameError, UsageError
 from embedsearch.evaluate import Interactions, split_interactions
 
 ITEMS = [f"i{n}" for n in range(12)]
@@ -53,7 +53,7 @@ def test_last_by_hand():
     found = es.evaluate.recommender(rec, DATA, split="last", k=3)
     (histories, options), *more = rec.asked
     assert not more and options == {}
-    assert histories == [{"i0": 1, "i1": 1}, {"i0": 1, "i5": -1}]  # cid has one like only
+    assert histories == [{"i0": 1, "i1": 1}, {"i0": 1}]  # bob's dislike came later; cid has one like only
     assert (found.n_users, found.n_held, found.n_unknown) == (2, 2, 0)
     figures = found["recommender"]
     assert figures["recall"].mean == figures["hit_rate"].mean == 1
@@ -90,6 +90,14 @@ def test_a_split_is_a_partition_that_leaks_nothing(split):
     known, out = split_interactions(data, split)
     assert not pairs(known) & pairs(out) and pairs(known) | pairs(out) <= pairs(everything)
     assert (out.weights > 0).all() and len(out)
+    if split == "last":
+        for user in set(out.users):
+            before = out.times[out.users == user].min()
+            gone = {pair for pair in pairs(everything.where(everything.times > before)) if pair[0] == user} - pairs(out)
+            assert not gone & pairs(known)
+            everything = everything.where(
+                [pair not in gone for pair in zip(everything.users, everything.items, strict=True)]
+            )
     if split == "time":
         assert known.times.max() < out.times.min()
         assert len(known) == pytest.approx(0.8 * len(everything), rel=0.02)
@@ -127,7 +135,7 @@ def test_what_interactions_may_be(kind):
         "dates": lambda: {**columns, "time": [datetime.datetime(2024, 1, day) for day in times]},
     }[kind]()
     known, out = split_interactions(data)
-    assert pairs(out) == {("ann", "i2"), ("bob", "i3")} and len(known) == 5
+    assert pairs(out) == {("ann", "i2"), ("bob", "i3")} and len(known) == 4
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say():
@@ -202,6 +210,43 @@ def test_what_cannot_be_meant(change, message):
     call = {"rec": Fixed(ITEMS), "interactions": DATA, **change}
     with pytest.raises(UsageError, match=message):
         es.evaluate.recommender(**call)
+
+
+def test_names_that_were_not_evaluated():
+    found = es.evaluate.recommender(Fixed(ITEMS), DATA)
+    for ask in (lambda: found.difference("popularity", "chance"), lambda: found["chance"]):
+        with pytest.raises(UnknownNameError, match="recommender 'chance' is not known; valid: popularity, random, rec"):
+            ask()
+    with pytest.raises(UnknownNameError, match="measure 'novelty' is not known"):
+        found.difference("popularity", "random", "novelty")
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, pd.NaT])
+@pytest.mark.parametrize("name", ["user", "item"])
+def test_nobody_is_called_none(missing, name):
+    data = {"user": ["a", "b"], "item": ["x", "y"]}
+    data[name] = [data[name][0], missing]
+    for table in (data, pd.DataFrame(data), list(zip(data["user"], data["item"], strict=True))):
+        with pytest.raises(UsageError, match=f"{name} of interactions is missing, first at 1"):
+            Interactions.of(table)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (["i7", "i7"], "twice to one user"),
+        (["i7", "none"], "recommends 'none', which is not among its ids"),
+        (["i7", "i0"], "'i0' to somebody who knows it"),
+        (["i7", "i8", "i9"], "2 users x at most 2 ids"),
+    ],
+)
+def test_answers_that_would_count_as_more_than_they_are(answer, message):
+    class Careless(Fixed):
+        def recommend_many(self, user_items, k=10):
+            return np.array([answer] * len(user_items), object), None
+
+    with pytest.raises(UsageError, match=message):
+        es.evaluate.recommender(Careless([]), DATA, k=2)
 
 
 def test_it_is_reached_from_the_package_without_torch():

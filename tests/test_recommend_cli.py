@@ -54,7 +54,7 @@ def test_the_table(folder, capsys):
 
 
 def test_lines_from_stdin_and_an_id_with_a_sign(folder, capsys, monkeypatch):
-    monkeypatch.setattr("sys.stdin", io.StringIO("i1=3\na=2\n"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("\ni1=3\n  \na=2\n\n"))
     code, out, _ = asked(capsys, folder / "x", "--liked", "-", "-k", 3, "--format", "jsonl")
     truth = es.Recommender(es.open(folder / "x")).recommend({"i1": 3, "a=2": 1}, k=3)
     assert code == 0 and [hit["id"] for hit in json.loads(out)["hits"]] == truth.ids.tolist()
@@ -82,6 +82,8 @@ def test_caps_blends_and_notes(folder, capsys):
         (["--liked", "i1=nan"], "weights hold nan"),
         (["--liked", "i1", "--disliked", "i1"], "both liked and disliked"),
         (["--liked", "i1", "-k", "0"], "k is 0"),
+        (["--liked", "i1=abc"], "--liked 'i1=abc': 'abc' is no weight; give ID=NUMBER, such as i1=2"),
+        (["--liked", "i1", "--max-per", "shop=²"], "--max-per 'shop=²' is not valid; give COLUMN=N"),
         (["--liked", "i1", "--max-per", "shop"], "--max-per 'shop' is not valid; give COLUMN=N"),
         (["--liked", "i1", "--strategy", "best"], "strategy 'best' is not known"),
         (["--liked", "i1", "--fusion", "sum"], "fusion 'sum' is not known"),

@@ -192,11 +192,11 @@ def auto_int(option: str, value: str) -> int | None:
 
 
 def with_stdin(entries: list[str]) -> list[str]:
-    """The entries, with - replaced by the lines of stdin."""
+    """The entries, with - replaced by the lines of stdin that are not blank."""
     read = []
     for entry in entries:
         if entry == "-":
-            read += [line.rstrip("\r\n") for line in sys.stdin]
+            read += [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
         else:
             read.append(entry)
     return read

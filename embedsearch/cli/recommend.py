@@ -109,6 +109,8 @@ def _weighted(entries: list[str], known: set[str]) -> tuple[list[str], list[floa
     for entry in entries:
         name, sign, number = entry.rpartition("=")
         weight = _number(number) if sign and entry not in known else None
+        if weight is None and entry not in known and name in known:
+            raise UsageError(f"--liked {entry!r}: {number!r} is no weight; give ID=NUMBER, such as {name}=2")
         items.append(entry if weight is None else name)
         weights.append(1.0 if weight is None else weight)
     return items, weights
@@ -125,7 +127,7 @@ def _caps(entries: list[str]) -> dict[str, int]:
     caps = {}
     for entry in entries:
         column, _, count = entry.rpartition("=")
-        if not column or not count.isdigit():
+        if not column or not (count.isascii() and count.isdigit()):
             raise UsageError(f"--max-per {entry!r} is not valid; give COLUMN=N, such as brand=2")
         caps[column] = int(count)
     return caps

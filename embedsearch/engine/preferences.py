@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Number
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,7 +18,7 @@ from embedsearch.errors import UsageError
 from embedsearch.pipeline.recommend.answer import People
 from embedsearch.pipeline.recommend.catalogue import Catalogue
 from embedsearch.recommend.histories import Histories
-from embedsearch.types import Modality
+from embedsearch.types import Metric, Modality
 from embedsearch.vectors import Matrix, finite_rows
 
 Items: TypeAlias = NDArray[np.int64]
@@ -44,7 +46,13 @@ class Reader:
         starts = np.zeros(len(liked) + 1, np.int64)
         np.cumsum([len(items) for items in liked], out=starts[1:])
         histories = Histories(starts, numbers, np.concatenate(weights) if len(weights) else np.empty(0))
-        return self._known(histories, extra, exclude, exclude_liked)
+        people = self._known(histories, extra, exclude, exclude_liked)
+        unsure = {
+            int(user): f"{flat[place]!r} is no id, and was read as a text"
+            for user, place in zip(histories.users, range(len(flat)), strict=True)
+            if numbers[place] >= len(self._catalogue) and _is_like_an_id(flat[place])
+        }
+        return replace(people, notes=unsure)
 
     def people_of_matrix(
         self, matrix: Any, items: Sequence[Any] | None, exclude: Sequence[Any], *, exclude_liked: bool
@@ -62,6 +70,9 @@ class Reader:
             ids = [as_id(item) for item in items]
             if len(ids) != n_columns:
                 raise UsageError(f"user_items has {n_columns:,} columns, items names {len(ids):,}")
+            if len(set(ids)) < n_columns:
+                twice = next(item for item, count in Counter(ids).items() if count > 1)
+                raise UsageError(f"items names {twice!r} twice; each column is another item")
             used = np.unique(numbers)
             place = np.full(n_columns, -1, np.int64)
             place[used] = self._catalogue.numbers([ids[column] for column in used.tolist()])
@@ -78,7 +89,7 @@ class Reader:
         if len(exclude):
             out = self._catalogue.numbers([as_id(item) for item in exclude])
             keys = np.concatenate([keys, (np.arange(len(histories))[:, None] * n + out).ravel()])
-        return People(histories, extra, np.unique(keys))
+        return People(histories.summed(n).relative, extra, np.unique(keys))
 
     def _numbers(self, inputs: Sequence[Any]) -> tuple[Items, list[Matrix]]:
         """The number of each input: of the item, or from len(catalogue) on of a row of the vectors of each index."""
@@ -115,6 +126,8 @@ class Reader:
                 rows = as_queries(part.searcher, np.stack([np.asarray(inputs[place], np.float32) for place in vectors]))
                 if not finite_rows(rows).all():
                     raise UsageError("a liked vector holds NaN or infinity")
+                if part.metric is Metric.COSINE and not rows.any(axis=1).all():
+                    raise UsageError("a liked vector holds only zeros; it has no direction to compare by cosine")
                 x[vectors] = rows
             if content:
                 x[content] = index.encoder.encode([inputs[place] for place in content])
@@ -139,6 +152,16 @@ def _reads(index: Index, item: Any) -> bool:
     if index.modality is Modality.IMAGE:
         return hasattr(item, "convert") or (hasattr(item, "shape") and len(item.shape) in (2, 3))
     return index.modality is Modality.TENSOR and hasattr(item, "shape")
+
+
+def _is_like_an_id(item: Any) -> bool:
+    """Whether a text is one word with a digit, as ids are that were mistyped."""
+    return (
+        isinstance(item, str)
+        and not any(sign.isspace() for sign in item)
+        and any(sign.isdigit() for sign in item)
+        and not ("://" in item or Path(item).exists())
+    )
 
 
 def _is_vector(item: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,7 @@ class Recommender:
 
         Raises UsageError for no index, other numbers of weights, or weights that are not above 0.
         """
-        self._indexes = [index] if isinstance(index, Index) else list(index)
+        self._indexes = [index] if isinstance(index, Index) else list(index) if isinstance(index, Sequence) else []
         if not self._indexes or not all(isinstance(each, Index) for each in self._indexes):
             raise UsageError("Recommender takes an Index (es.open, es.build), or a list of them")
         self._weights = [1.0] * len(self._indexes) if weights is None else [float(weight) for weight in weights]
@@ -95,6 +95,11 @@ class Recommender:
         distance) under l2, and for several indexes what fusion makes of them. For the rest see `recommend`. Raises
         UnknownNameError for an unknown id.
         """
+        if np.ndim(item) == 2 if isinstance(item, np.ndarray) else _holds_vectors(item):
+            raise UsageError(
+                "similar_items takes one vector, or a list of ids; for several vectors take "
+                "recommend_many([[vector] for vector in vectors], strategy='max')"
+            )
         many = isinstance(item, list | tuple | np.ndarray) and len(item) > 0 and all(is_name(each) for each in item)
         many = many and not (isinstance(item, np.ndarray) and item.dtype.kind in "fiu")
         if isinstance(item, list | tuple) and len(item) == 0:
@@ -140,8 +145,7 @@ class Recommender:
         nothing liked, an item that is both liked and disliked, weights that cannot be meant, k below 1;
         UnknownNameError for an unknown id, strategy or column; ItemError for an input that cannot be read.
         """
-        if isinstance(liked, str):
-            raise UsageError(f"liked is a list of ids or other inputs, not one text: [{liked!r}]")
+        _require_history(liked)
         items, told = _one_history(liked, weights)
         hated = list(disliked) if not isinstance(disliked, str) else [disliked]
         if not len(items):
@@ -153,11 +157,13 @@ class Recommender:
         both = {str(item) for item in items if is_name(item)} & {str(item) for item in hated if is_name(item)}
         if both:
             raise UsageError(f"{sorted(both)[0]!r} is both liked and disliked")
+        told = told / told.max()
         push = np.full(len(hated), -told[told > 0].mean())  # one counts as much as a usual favourite
         wanted = self._wanted(k, strategy, diversity, max_per, where)
+        because = _whole("because", because, least=0)
         catalogue = self._current()
         people = Reader(catalogue, self._indexes).people(
-            [[*items, *hated]], [np.concatenate([told, push])], exclude or (), exclude_liked=exclude_liked
+            [[*items, *hated]], [np.concatenate([told, push])], _several(exclude), exclude_liked=exclude_liked
         )
         return _only(self._answered(catalogue, people, wanted, because))
 
@@ -186,12 +192,15 @@ class Recommender:
         """
         wanted = self._wanted(k, strategy, diversity, max_per, where)
         catalogue = self._current()
-        reader, out = Reader(catalogue, self._indexes), exclude or ()
+        reader, out = Reader(catalogue, self._indexes), _several(exclude)
+        because = _whole("because", because, least=0)
         if hasattr(user_items, "tocsr"):
             people = reader.people_of_matrix(user_items, items, out, exclude_liked=exclude_liked)
         elif items is not None:
             raise UsageError("items names the columns of a sparse matrix; lists hold the ids themselves")
         else:
+            if isinstance(user_items, np.ndarray) and user_items.ndim == 2:
+                _require_ids(user_items, len(catalogue))
             histories = [_one_history(history, None, signed=True) for history in _each(user_items)]
             people = reader.people(
                 [history for history, _ in histories], [told for _, told in histories], out, exclude_liked=exclude_liked
@@ -216,7 +225,7 @@ class Recommender:
         pool = recommend(catalogue, people, self._weights, self._fusion, wanted)
         reasons = None
         if because:
-            reasons = because_of(catalogue, people, self._weights, wanted, pool, _whole("because", because))
+            reasons = because_of(catalogue, people, self._weights, wanted, pool, because)
         return Recommendations(
             catalogue.ids_at(pool.rows), pool.scores, _notes(catalogue, people, wanted, pool), reasons
         )
@@ -234,6 +243,8 @@ class Recommender:
         named = [strategy] * len(self._indexes) if isinstance(strategy, str) else list(strategy)
         if len(named) != len(self._indexes):
             raise UsageError(f"there are {len(named)} strategies for {len(self._indexes)} indexes")
+        if not isinstance(max_per, Mapping | None):
+            raise UsageError(f"max_per is {max_per!r}; give a mapping of columns to numbers, such as {{'brand': 2}}")
         most = {column: _whole(f"max_per[{column!r}]", count) for column, count in (max_per or {}).items()}
         return Wanted(_whole("k", k), list(map(require_strategy, named)), float(diversity), most, where)
 
@@ -248,13 +259,42 @@ class Recommender:
             return self._catalogue
 
 
-def _whole(name: str, value: Any) -> int:
+def _require_history(liked: Any) -> None:
+    """Raises UsageError for what is no list or mapping of inputs, but perhaps one input."""
+    if isinstance(liked, str):
+        raise UsageError(f"liked is a list of ids or other inputs, not one text: [{liked!r}]")
+    if (isinstance(liked, np.ndarray) and liked.ndim == 1 and liked.dtype.kind == "f") or (
+        isinstance(liked, list | tuple) and len(liked) > 0 and all(isinstance(value, float) for value in liked)
+    ):
+        raise UsageError("liked is one vector; wrap it in a list: [vector]")
+    if not isinstance(liked, Sequence | Set | Mapping | np.ndarray):
+        raise UsageError(
+            f"liked is {str(liked)[:80]}; it must be a list of ids or other inputs, or a mapping to weights"
+        )
+
+
+def _holds_vectors(item: Any) -> bool:
+    return isinstance(item, list | tuple) and len(item) > 0 and all(np.ndim(each) == 1 for each in item)
+
+
+def _several(exclude: Sequence[str] | str | None) -> Sequence[str]:
+    """One id may stand for a list of it."""
+    return [exclude] if isinstance(exclude, str) else list(exclude or ())
+
+
+def _require_ids(user_items: NDArray[Any], n_items: int) -> None:
+    """Raises UsageError for a dense matrix of weights."""
+    if user_items.dtype.kind in "fb" or user_items.shape[1] == n_items:
+        raise UsageError("user_items is a dense matrix; give a sparse one: scipy.sparse.csr_matrix(user_items)")
+
+
+def _whole(name: str, value: Any, *, least: int = 1) -> int:
     try:
         number = operator.index(value)
     except TypeError:
         raise UsageError(f"{name} is {value!r}; it must be a whole number") from None
-    if number < 1:
-        raise UsageError(f"{name} is {number}; it must be at least 1")
+    if number < least:
+        raise UsageError(f"{name} is {number}; it must be at least {least}")
     return number
 
 
@@ -262,7 +302,7 @@ def _each(user_items: Any) -> Sequence[Any]:
     if isinstance(user_items, str | Mapping) or not isinstance(user_items, Sequence | np.ndarray):
         raise UsageError("user_items is a scipy sparse matrix, or a list with a list of ids for each user")
     for place, history in enumerate(user_items):
-        if isinstance(history, str) or not isinstance(history, Sequence | Mapping | np.ndarray):
+        if isinstance(history, str) or not isinstance(history, Sequence | Set | Mapping | np.ndarray):
             raise UsageError(f"user_items holds {history!r} at {place}; it must be a list of ids for each user")
     return list(user_items)
 
@@ -276,7 +316,7 @@ def _one_history(
             raise UsageError("liked is a mapping of ids to weights already; leave out weights")
         items, given = list(history), list(history.values())
     else:
-        items = list(history)
+        items = sorted(history, key=str) if isinstance(history, Set) else list(history)
         given = [1.0] * len(items) if weights is None else list(weights)
     if len(given) != len(items):
         raise UsageError(f"there are {len(given)} weights for {len(items)} liked items")
@@ -298,8 +338,8 @@ def _only(found: Recommendations) -> Recommendations:
 
 
 def _notes(catalogue: Catalogue, people: People, wanted: Wanted, pool: Pool) -> list[str | None]:
-    """Why an answer is short, for each that is."""
-    notes: list[str | None] = [None] * len(pool.rows)
+    """Why an answer is short, for each that is, and what may not be meant as it was read."""
+    notes: list[str | None] = [people.notes.get(user) for user in range(len(pool.rows))]
     short = np.flatnonzero(pool.n_found < wanted.k)
     if not len(short):
         return notes
@@ -313,10 +353,13 @@ def _notes(catalogue: Catalogue, people: People, wanted: Wanted, pool: Pool) -> 
         else:
             one = n_found[user] == 1
             are = "is" if one else "are"
-            met = ("item" if one else "items") + ("" if wanted.where is None else " that meet the condition")
+            meet = "" if wanted.where is None else f" that {'meets' if one else 'meet'} the condition"
+            met = ("item" if one else "items") + meet
             caps = ", within max_per" if wanted.most else ""
-            notes[user] = (
+            short_of = (
                 f"{n_found[user]} {met} {are} left to recommend{caps}, {wanted.k} were asked for; "
                 f"{n_known[user]} are left out as known or excluded"
             )
+            told = people.notes.get(int(user))
+            notes[user] = short_of if told is None else f"{told}; {short_of}"
     return notes

@@ -35,13 +35,13 @@ class Interactions:
         `time` (numbers, or dates); or a list of such tuples. Where a pair comes twice its latest entry counts, or the
         last one.
 
-        Raises UsageError for a column that is missing, lengths that differ, NaN.
+        Raises UsageError for a column that is missing, lengths that differ, NaN, a user or item that is missing.
         """
         columns = _columns(data)
         for name in ("user", "item"):
             if name not in columns:
                 raise UsageError(f"interactions have no column {name!r}; they have {', '.join(columns) or 'none'}")
-        users, items = (np.array([str(value) for value in columns[name]], object) for name in ("user", "item"))
+        users, items = (_names(columns[name], name) for name in ("user", "item"))
         weights = _numbers(columns["weight"], "weight") if "weight" in columns else np.ones(len(users))
         times = _numbers(columns["time"], "time") if "time" in columns else None
         if not len(users) == len(items) == len(weights) or (times is not None and len(times) != len(users)):
@@ -62,9 +62,11 @@ def split_interactions(
 ) -> tuple[Interactions, Interactions]:
     """What is known, and what is held out; whatever is learnt (factors, a strategy, a weight) may only see the first.
 
-    split: "last", the latest likes of each user; "random", some likes of each user; "time", all that happened after
-    one moment, as in use. held: how many of each user's likes (1 or more), or which share of them (below 1); by
-    default the last one, and a fifth for the others. Of "time" it is a share of all entries. Users with a single like
+    split: "last", the latest likes of each user; what else a user did at the time of the first of them or later is
+    left out, but what others did then is known; "random", some likes of each user; "time", all that happened after
+    one moment, as in use: the one that looks into nobody's future. held: how many of each user's likes (1 or more),
+    or which share of them (below 1); by default the last one, and a fifth for the others. Of "time" it is a share of
+    all entries. Users with a single like
     keep it, except under "time". Raises UsageError for another name, a number that cannot be meant, or times that are
     needed and missing.
     """
@@ -94,7 +96,13 @@ def split_interactions(
     begins = np.cumsum(n_liked) - n_liked
     place = np.arange(len(order)) - begins[user[order]]
     out[order[place >= (n_liked - n_held)[user[order]]]] = True
-    return data.where(~out), data.where(out)
+    known = ~out
+    if split == "last":
+        assert data.times is not None
+        begins_at = np.full(len(n_liked), np.inf)
+        np.minimum.at(begins_at, user[out], data.times[out])
+        known &= liked | (data.times < begins_at[user])  # a later dislike would tell of what came before
+    return data.where(known), data.where(out)
 
 
 def _columns(data: Any) -> dict[str, Any]:
@@ -110,6 +118,19 @@ def _columns(data: Any) -> dict[str, Any]:
         raise UsageError("interactions are tuples of user, item and perhaps weight and time, all of one length")
     names = ("user", "item", "weight", "time")[: max(widths, default=2)]
     return {name: [row[at] for row in rows] for at, name in enumerate(names)}
+
+
+def _names(values: Any, what: str) -> NDArray[np.object_]:
+    names = np.array([None if _is_missing(value) else str(value) for value in values], object)
+    missing = [at for at, name in enumerate(names) if name is None]
+    if missing:
+        raise UsageError(f"{what} of interactions is missing, first at {missing[0]}; leave such entries out")
+    return names
+
+
+def _is_missing(value: Any) -> bool:
+    """None, NaN, and what pandas has for nothing (NA is equal to nothing, and says so by neither)."""
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or bool(value != value)
 
 
 def _numbers(values: Any, what: str) -> NDArray[np.float64]:

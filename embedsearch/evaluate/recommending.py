@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsearch.errors import UsageError
+from embedsearch.errors import UsageError, unknown
 from embedsearch.evaluate.interactions import Interactions, Split, split_interactions
 
 MEASURES = ("recall", "ndcg", "hit_rate", "coverage", "diversity", "novelty")
@@ -61,10 +61,18 @@ class Evaluation:
     per_user: dict[str, dict[str, NDArray[np.float64]]]
 
     def __getitem__(self, name: str) -> Figures:
+        if name not in self.figures:
+            raise unknown("recommender", name, self.figures)
         return self.figures[name]
 
     def difference(self, name: str, other: str, measure: str = "ndcg") -> Figure:
-        """How much more `name` has than `other`, of the same users."""
+        """How much more `name` has than `other`, of the same users. Raises UnknownNameError for another name, or a
+        measure that is no mean over all users."""
+        for each in (name, other):
+            if each not in self.per_user:
+                raise unknown("recommender", each, self.per_user)
+        if measure not in self.per_user[name]:
+            raise unknown("measure", measure, self.per_user[name])
         return _bootstrapped(self.per_user[name][measure] - self.per_user[other][measure])
 
     def __str__(self) -> str:
@@ -101,7 +109,8 @@ def recommender(
     as means over users: recall, hits / items held out; ndcg, gain 1 (Järvelin & Kekäläinen, 2002); hit_rate, the
     share of users with a hit; coverage, the share of all items that somebody is recommended; diversity, 1 - cosine
     over all pairs of one answer (Ziegler et al., WWW 2005); novelty, -log2 of the share of users who know the item,
-    one more counted on both sides (Zhou et al., PNAS 2010). Raises UsageError where nobody is left to ask for.
+    one more counted on both sides (Zhou et al., PNAS 2010). Raises UsageError where nobody is left to ask for, and
+    where answers hold an id that is unknown, twice, or known to the user.
     """
     recs: dict[str, Any] = dict(rec) if isinstance(rec, Mapping) else {"recommender": rec}
     taken = set(recs) & set(BASELINES)
@@ -130,7 +139,7 @@ def recommender(
     answers = {}
     for name, each in recs.items():
         theirs = [{item: weight for item, weight in history.items() if item in held_by[name]} for history in asked]
-        answers[name] = each.recommend_many(theirs, k, **options)[0]
+        answers[name] = _checked(name, each.recommend_many(theirs, k, **options)[0], asked, place, k)
     by_count = np.argsort(-counts, kind="stable")
     answers["popularity"] = _first_unknown([by_count] * len(users), asked, catalogue, place, k)
     rng = np.random.default_rng(seed)
@@ -149,6 +158,27 @@ def recommender(
     n_held = sum(map(len, wanted))
     n_unknown = sum(item not in place for truth in wanted for item in truth)
     return Evaluation(split, k, len(users), n_held, n_unknown, figures, per_user)
+
+
+def _checked(
+    name: str, found: Any, asked: Sequence[Mapping[str, float]], place: dict[str, int], k: int
+) -> NDArray[np.object_]:
+    """The answers of a recommender. Raises UsageError for what would count as more than it is."""
+    answers = np.asarray(found, object)
+    if answers.ndim != 2 or len(answers) != len(asked) or answers.shape[1] > k:
+        raise UsageError(
+            f"{name} answers in the shape {answers.shape}; it must be {len(asked)} users x at most {k} ids"
+        )
+    for user, (row, history) in enumerate(zip(answers, asked, strict=True)):
+        items = [item for item in row if item is not None]
+        for item in items:
+            if item not in place:
+                raise UsageError(f"{name} recommends {item!r}, which is not among its ids")
+            if item in history:
+                raise UsageError(f"{name} recommends {item!r} to somebody who knows it (row {user})")
+        if len(set(items)) < len(items):
+            raise UsageError(f"{name} recommends an item twice to one user (row {user}): {', '.join(items)}")
+    return answers
 
 
 def _counts(known: Interactions, place: dict[str, int]) -> NDArray[np.int64]:

@@ -59,6 +59,31 @@ class Histories:
         pushing = self.where(self.weights < 0)
         return type(self)(pushing.starts, pushing.items, -pushing.weights)
 
+    @property
+    def relative(self) -> Self:
+        """The same, each user's weights divided by the largest in size: only their ratios matter, and sizes far from 1
+        would be lost in float32."""
+        sizes, some = np.zeros(len(self)), np.flatnonzero(self.sizes)
+        if len(some):
+            sizes[some] = np.maximum.reduceat(np.abs(self.weights), self.starts[some])
+        divisors = np.where(sizes > 0, sizes, 1)[self.users]
+        return type(self)(self.starts, self.items, self.weights / divisors)
+
+    def summed(self, n_items: int) -> Self:
+        """The same, where an item below n_items comes several times in one history: the sum stands at its first entry,
+        the others weigh 0."""
+        keys = np.where(self.items < n_items, self.users * n_items + self.items, -1)
+        if (keys[1:] > keys[:-1]).all():  # as in a matrix
+            return self
+        own = np.flatnonzero(keys >= 0)
+        unique, first, at = np.unique(keys[own], return_index=True, return_inverse=True)
+        if len(unique) == len(own):
+            return self
+        weights = self.weights.copy()
+        weights[own] = 0
+        weights[own[first]] = np.bincount(at, self.weights[own])
+        return type(self)(self.starts, self.items, weights)
+
     def where(self, kept: NDArray[np.bool_]) -> Self:
         """Some of the entries, of the same users."""
         sizes = np.bincount(self.users[kept], minlength=len(self))

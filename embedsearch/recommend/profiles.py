@@ -85,12 +85,13 @@ def _k_means(
     users = np.arange(len(points))
     centres = np.zeros((len(points), int(wanted.max()), points.shape[2]), np.float32)
     mean = np.matmul(weights[:, None], points)[:, 0] / weights.sum(axis=1)[:, None]
-    cost = np.where(there, _costs(points, mean[:, None], metric)[:, :, 0], np.inf)
+    lengths = _lengths(points, metric)
+    cost = np.where(there, _costs(points, mean[:, None], metric)[:, :, 0] + lengths, np.inf)
     chosen = cost.argmin(axis=1)
     nearest = np.full(there.shape, np.inf)
     for c in range(centres.shape[1]):
         centres[:, c] = points[users, chosen]
-        nearest = np.minimum(nearest, _costs(points, centres[:, c : c + 1], metric)[:, :, 0])
+        nearest = np.minimum(nearest, _costs(points, centres[:, c : c + 1], metric)[:, :, 0] + lengths)
         chosen = np.where(there, nearest, -np.inf).argmax(axis=1)
     unused = np.arange(centres.shape[1]) >= wanted[:, None]  # U x C
     taste = np.full(there.shape, -1)
@@ -108,8 +109,15 @@ def _k_means(
     return taste.astype(np.int64)
 
 
+def _lengths(points: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]:
+    """What `_costs` leaves out of each point, U x L, for it is the same for all centres."""
+    if metric is Metric.COSINE:
+        return np.zeros(points.shape[:2], np.float32)
+    return np.asarray(np.einsum("uld,uld->ul", points, points), np.float32)
+
+
 def _costs(points: NDArray[np.float32], centres: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]:
-    """What is less the more alike, U x L x C."""
+    """What is less the more alike, U x L x C: of one point for all centres; of several points with `_lengths`."""
     if metric is Metric.COSINE:
         unit = l2_normalize(centres.reshape(-1, centres.shape[2])).reshape(centres.shape)
         return np.asarray(-np.matmul(points, unit.transpose(0, 2, 1)), np.float32)

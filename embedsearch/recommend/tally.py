@@ -50,7 +50,7 @@ def best_of_votes(
     """The `depth` best rows of each user and their scores, n_users x depth, best first; -1 and NaN fill the end.
 
     users: ascending, with one row (-1: none) and one value for each vote. known: ascending keys user * n_rows + row
-    that are no answers. Rows that tie come in ascending order.
+    that are no answers. Rows are put in order by float64; those that tie come in ascending order.
     """
     found = np.full((n_users, depth), -1, np.int64)
     scores = np.full((n_users, depth), np.nan, np.float32)
@@ -66,15 +66,12 @@ def best_of_votes(
         hit[hit] = keys[at[hit]] == inside[hit]
         kept = np.ones(len(keys), np.bool_)
         kept[at[hit]] = False
-        keys, best = keys[kept], sums[kept].astype(np.float32)
-        owner = keys // n_rows
-        order = best_first(owner, best)
-        owner = owner[order]  # ascending, as before
+        keys, sums = keys[kept], sums[kept]
+        top = _top(keys // n_rows, sums, last - first, depth)
+        owner = keys[top] // n_rows
         place = np.arange(len(owner)) - np.searchsorted(owner, np.arange(last - first))[owner]
-        top = place < depth
-        at_users, at_places, order = owner[top] + first, place[top], order[top]
-        found[at_users, at_places] = keys[order] % n_rows
-        scores[at_users, at_places] = best[order]
+        found[owner + first, place] = keys[top] % n_rows
+        scores[owner + first, place] = sums[top]
     return found, scores
 
 
@@ -104,6 +101,24 @@ def _put_together(
     begins = np.flatnonzero(np.diff(keys, prepend=-1))
     ufunc = np.add if together == "sum" else np.maximum
     return keys[begins], ufunc.reduceat(values[order], begins)
+
+
+def _top(owner: Rows, sums: NDArray[np.float64], n_owners: int, depth: int) -> Rows:
+    """Places of the `depth` best sums of each owner (from 0, ascending), by owner and best first. A fast order by
+    float32 says which they may be; what is level there is parted by float64."""
+    if not len(owner) or not depth:
+        return np.empty(0, np.int64)
+    rough = sums.astype(np.float32)
+    order = best_first(owner, rough)
+    owner, rough = owner[order], rough[order]
+    ends = np.searchsorted(owner, np.arange(n_owners + 1))
+    worst = rough[np.minimum(ends[:-1] + depth, ends[1:]) - 1]  # of an owner without any it is not looked at
+    may = rough >= worst[owner]
+    order, owner = order[may], owner[may]
+    order = order[np.lexsort((-sums[order], owner))]
+    place = np.arange(len(owner)) - np.searchsorted(owner, np.arange(n_owners))[owner]
+    top: Rows = order[place < depth]
+    return top
 
 
 def best_first(owner: Rows, scores: Scores) -> Rows:

@@ -24,15 +24,15 @@ def _tie(alike: Values) -> Values:
     return np.asarray(_TIE * alike / (1 + np.abs(alike)), np.float64)
 
 
-def reciprocal_ranks(alike: Values, weights: Values) -> Values:
-    """weight / (1 + rank) for each place of each list, rank counted from 1: reciprocal rank fusion (Cormack, Clarke &
-    Buettcher, SIGIR 2009), weighted. Theirs is 1 / (60 + rank), for lists of a whole search; of the neighbours of one
-    item the first few tell most. What comes out level is parted by likeness.
+def reciprocal_ranks(alike: Values, weights: Values, constant: int = RRF_K) -> Values:
+    """weight / (constant + rank) for each place of each list, rank counted from 1: reciprocal rank fusion (Cormack,
+    Clarke & Buettcher, SIGIR 2009), weighted. Theirs is 1 / (60 + rank), for lists of a whole search; of the neighbours
+    of one item the first few tell most. What comes out level is parted by likeness.
 
     alike: n_lists x depth, best first. weights: n_lists, of either sign.
     """
     ranks = np.arange(1, alike.shape[1] + 1)
-    return np.asarray(weights[:, None] * (1 / (RRF_K + ranks) + _tie(alike)), np.float64)
+    return np.asarray(weights[:, None] * (1 / (constant + ranks) + _tie(alike)), np.float64)
 
 
 def weighted_likeness(alike: Values, weights: Values) -> Values:

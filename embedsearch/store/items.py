@@ -154,10 +154,13 @@ class ItemStore:
         return [value for value in dict.fromkeys(values) if value not in there]
 
     def codes_of(self, column: str) -> NDArray[np.int64]:
-        """A number for each row, the same where the column holds the same, -1 where it holds nothing; kept once it was
-        read."""
+        """A number for each row, the same where the column holds the same, -1 where it holds nothing or NaN; kept once
+        it was read."""
         if column not in self._codes:
-            found = pc.dictionary_encode(self._read([column])[column].combine_chunks())
+            values = self._read([column])[column]
+            if pa.types.is_floating(values.type):
+                values = pc.if_else(pc.is_nan(values), None, values)
+            found = pc.dictionary_encode(values.combine_chunks())
             found = found.chunk(0) if isinstance(found, pa.ChunkedArray) else found
             self._codes[column] = pc.fill_null(found.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
         return self._codes[column]

@@ -9,11 +9,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsearch.pipeline.recommend.candidates import Asked, candidates
+from embedsearch.pipeline.recommend.candidates import DEEPER, Asked, candidates, deepest_list
 from embedsearch.pipeline.recommend.catalogue import Catalogue
 from embedsearch.recommend.fusion import Fusion, fuse
 from embedsearch.recommend.histories import Histories
-from embedsearch.recommend.strategies import AUTO, NEIGHBOURS, STRATEGIES, chosen
+from embedsearch.recommend.strategies import AUTO, STRATEGIES, chosen
 from embedsearch.recommend.tally import Pool, Rows
 from embedsearch.recommend.variety import select
 from embedsearch.vectors import Matrix, l2_normalize
@@ -21,7 +21,6 @@ from embedsearch.vectors import Matrix, l2_normalize
 # among so many candidates for each slot, and at least so many, variety is looked for, and several indexes are fused
 POOL_PER_SLOT, LEAST_POOL = 10, 100
 T = TypeVar("T", bound=np.generic)
-_DEEPER = 4  # so many times as deep where answers are short
 _LIST_ENTRIES = 2**24  # of the lists that are counted at once
 _VECTOR_VALUES = 2**25  # of candidates' vectors that are compared at once
 
@@ -46,11 +45,12 @@ class Wanted:
 class People:
     """Who is asked for. histories: items of the catalogue and, from its length on, inputs that no index holds. extra:
     for each index the vectors of those inputs, float32 n x D, NaN where it cannot read one. known: ascending keys
-    user * len(catalogue) + item of what is not to be answered."""
+    user * len(catalogue) + item of what is not to be answered. notes: by user, what may not be meant as it was read."""
 
     histories: Histories
     extra: list[Matrix]
     known: Rows
+    notes: Mapping[int, str] = field(default_factory=dict)
 
     def some(self, users: Rows, n_items: int) -> People:
         """Some of them, ascending."""
@@ -79,21 +79,30 @@ def recommend(catalogue: Catalogue, people: People, weights: list[float], how: F
     reach = 1
     while len(todo):
         short = []
-        for users in _blocks(todo, people.histories.sizes, reach):
+        depth = _depth(catalogue, replace(wanted, k=k), reach)
+        entry = min(deepest_list(depth, reach, pushes=bool((people.histories.weights < 0).any())), len(catalogue))
+        for users in _blocks(todo, people.histories.sizes, entry):
             found = _once(
                 catalogue, people.some(users, len(catalogue)), weights, how, replace(wanted, k=k), allowed, reach
             )
             rows[users], scores[users], complete[users] = found.rows, found.scores, found.complete
             short.append(users[(found.n_found < k) & ~found.complete])
         todo = np.concatenate(short)
-        reach *= _DEEPER
+        reach *= DEEPER
     return Pool(rows, scores, complete)
 
 
-def _blocks(users: Rows, sizes: Rows, reach: int) -> list[Rows]:
-    """Users, so many at once that their lists fit into memory."""
-    ends = np.cumsum(sizes[users]) * NEIGHBOURS * reach
+def _blocks(users: Rows, sizes: Rows, depth: int) -> list[Rows]:
+    """Users, so many at once that their lists, of so many neighbours an entry, fit into memory."""
+    ends = np.cumsum(sizes[users]) * depth
     return [block for block in np.split(users, np.flatnonzero(np.diff(ends // _LIST_ENTRIES)) + 1) if len(block)]
+
+
+def _depth(catalogue: Catalogue, wanted: Wanted, reach: int) -> int:
+    """How many candidates of each user are looked for."""
+    several = wanted.varied or len(catalogue.parts) > 1
+    depth = max(POOL_PER_SLOT * wanted.k, LEAST_POOL) if several else wanted.k
+    return min(depth * reach, len(catalogue))
 
 
 def _once(
@@ -106,8 +115,7 @@ def _once(
     reach: int,
 ) -> Pool:
     k, blends = wanted.k, len(catalogue.parts) > 1
-    depth = max(POOL_PER_SLOT * k, LEAST_POOL) if wanted.varied or blends else k
-    depth = min(depth * reach, len(catalogue))
+    depth = _depth(catalogue, wanted, reach)
     pools = [_of_part(catalogue, which, people, wanted, allowed, depth, reach) for which in range(len(catalogue.parts))]
     pool = pools[0]
     if blends:
@@ -143,7 +151,7 @@ def _of_part(
     known = np.sort((owner * part.n + known_rows)[known_rows >= 0])
     here = None if allowed is None else allowed[catalogue.items(which, np.arange(part.n))]
     liked = histories.liked.sizes
-    if here is not None and not here.any():
+    if not part.n or (here is not None and not here.any()):
         return Pool(rows, scores, complete)
     strategies = np.where(liked > 0, chosen(wanted.strategies[which], part.metric, liked), -1)
     for number in np.unique(strategies[strategies >= 0]):

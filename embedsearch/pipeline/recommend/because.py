@@ -24,13 +24,14 @@ def because_of(
     allowed = catalogue.allowed(wanted.where)
     told = []
     for user in range(len(pool.rows)):
-        one = people.some(np.array([user]), max(len(catalogue), 1)).histories.liked
+        entries = people.some(np.array([user]), max(len(catalogue), 1)).histories
+        one, places = entries.liked, np.flatnonzero(entries.weights > 0)
         found = pool.rows[user][pool.rows[user] >= 0]
         pulls = np.zeros((len(one.items), len(found)))
         for which, weight in enumerate(weights):
             here = _pulls(catalogue, which, people, one.items, one.weights, found, wanted, allowed)
             pulls += weight * here / max(float(np.abs(here).max(initial=0)), 1e-300)
-        names = _names(catalogue, one.items)
+        names = _names(catalogue, one.items, places)
         order = np.argsort(-pulls, axis=0, kind="stable")[:most]
         told.append([[names[entry] for entry in order[:, i] if pulls[entry, i] > 0] for i in range(len(found))])
     return told
@@ -64,14 +65,15 @@ def _pulls(
         lists, alike = part.neighbours(numbers[here], extra, max(depth, 1), among)
         votes = reciprocal_ranks(alike, item_weights[here])
         hits = lists[:, :, None] == rows[there]
-        pulls[np.ix_(here, there)] = (votes[:, :, None] * hits).sum(axis=1)
+        itself = item_weights[here][:, None] * (numbers[here][:, None] == rows[there])
+        pulls[np.ix_(here, there)] = (votes[:, :, None] * hits).sum(axis=1) + itself
     if not pulls.any():
         alike = part.alike(part.anchors(numbers[here], extra), part.vectors(rows[there]))
         pulls[np.ix_(here, there)] = item_weights[here][:, None] * alike
     return pulls
 
 
-def _names(catalogue: Catalogue, items: NDArray[np.int64]) -> list[str]:
+def _names(catalogue: Catalogue, items: NDArray[np.int64], places: NDArray[np.int64]) -> list[str]:
     own = items < len(catalogue)
     ids = catalogue.ids_at(np.where(own, items, -1))
-    return [str(name) if mine else f"#{place}" for place, (name, mine) in enumerate(zip(ids, own, strict=True))]
+    return [str(name) if mine else f"#{place}" for place, name, mine in zip(places, ids, own, strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,8 @@ from embedsearch.recommend.votes import Values, reciprocal_ranks, seats, weighte
 from embedsearch.vectors import Matrix
 
 _SPARE = 32  # known items that a first search is prepared to meet; deeper ones follow where they are more
-_PENALISED = 100  # candidates among which what is disliked counts for `max`, at least
+_PER_SLOT, _PENALISED = 4, 100  # candidates among which what is disliked counts for `max`, and at least so many
+DEEPER = 4  # so many times as deep where answers are short
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,17 @@ class Asked:
     def n_allowed(self) -> int:
         return len(self.part) if self.allowed is None else int(self.allowed.sum())
 
-    def votes(self, users: Rows, rows: Rows, values: Values, together: Together, depth: int | None = None) -> Pool:
-        """The best of lists (n x m) of the users (n)."""
+    def votes(
+        self,
+        users: Rows,
+        rows: Rows,
+        values: Values,
+        together: Together,
+        *,
+        depth: int | None = None,
+        looked: int | None = None,
+    ) -> Pool:
+        """The `depth` best of lists (n x m) of the users (n). looked: how deep the lists are, where that is not m."""
         found, scores = best_of_votes(
             np.repeat(users, rows.shape[1]),
             rows.ravel(),
@@ -52,7 +62,25 @@ class Asked:
             depth=self.depth if depth is None else depth,
             together=together,
         )
-        return Pool(found, scores, np.full(len(self.histories), rows.shape[1] >= self.n_allowed))
+        deep = rows.shape[1] if looked is None else looked
+        return Pool(found, scores, np.full(len(self.histories), deep >= self.n_allowed))
+
+    def own_rows(self, histories: Histories) -> Rows:
+        """The row of each entry where it may be answered itself, else -1."""
+        rows = np.where(histories.items < len(self.part), histories.items, -1)
+        closed = _among(histories.users * len(self.part) + rows, self.known)
+        if self.allowed is not None:
+            closed |= ~self.allowed[rows]
+        return np.where(closed, -1, rows)
+
+
+def deepest_list(depth: int, reach: int, *, pushes: bool) -> int:
+    """How many neighbours of an entry are looked at, at most; pushes: whether something is disliked."""
+    return max(NEIGHBOURS * reach, _best_list(depth, pushes=pushes))
+
+
+def _best_list(depth: int, *, pushes: bool) -> int:
+    return max(NEIGHBOURS, _PER_SLOT * depth, _PENALISED) if pushes else max(NEIGHBOURS, depth)
 
 
 def candidates(asked: Asked, strategy: Strategy) -> Pool:
@@ -105,26 +133,81 @@ def _pushed(asked: Asked, profiles: Matrix, liked: Histories, disliked: Historie
 
 
 def _agreement(asked: Asked, histories: Histories) -> Pool:
-    """Reciprocal ranks in the lists of neighbours, summed; the lists of what is disliked count against."""
-    rows, alike = _lists(asked, histories, _list_depth(asked, NEIGHBOURS))
-    return asked.votes(histories.users, rows, reciprocal_ranks(alike, histories.weights), "sum")
+    """Reciprocal ranks in the lists of neighbours, summed; the lists of what is disliked count against.
+
+    Only what has a sum above 0 is a candidate. Where that is not enough, lists are read deeper; what comes in by that
+    stands behind, each time with half the sum of the weights (the most that a sum can be) less, so that no answer
+    changes its place with the number that is asked for. In the end, when all lists are whole, comes what is left.
+    """
+    depths = [_list_depth(asked, NEIGHBOURS * DEEPER**n) for n in range(_levels(asked.reach))]
+    rows, alike = _lists(asked, histories, depths[-1])
+    values = reciprocal_ranks(alike, histories.weights)
+    most = histories.liked.per_user(histories.liked.weights) / 2
+    own = asked.own_rows(histories)
+    n_own = int((own >= 0).any())  # a column more, for what is liked and may be answered
+    if n_own:
+        rows, values = np.column_stack([own, rows]), np.column_stack([histories.weights, values])
+    pools: list[Pool] = []
+    whole = depths[-1] >= asked.n_allowed
+    for level, depth in enumerate([*depths, depths[-1]] if whole else depths):
+        pool = asked.votes(histories.users, rows[:, : depth + n_own], values[:, : depth + n_own], "sum", looked=depth)
+        kept = (pool.scores > 0) if level < len(depths) else pool.rows >= 0
+        behind = (pool.scores - level * most[:, None]).astype(np.float32)
+        pools.append(_kept(Pool(pool.rows, behind, pool.complete), kept))
+        user, place = np.nonzero(kept)
+        asked = replace(asked, known=np.union1d(asked.known, user * len(asked.part) + pool.rows[user, place]))
+    return _one_after_the_other(pools, asked.depth)
+
+
+def _levels(reach: int) -> int:
+    """How often lists were read deeper, and the first time."""
+    levels = 1
+    while reach > 1:
+        levels, reach = levels + 1, reach // DEEPER
+    return levels
+
+
+def _kept(pool: Pool, kept: NDArray[np.bool_]) -> Pool:
+    """Some of the candidates."""
+    rows, scores = np.where(kept, pool.rows, -1), np.where(kept, pool.scores, np.nan).astype(np.float32)
+    return Pool(rows, scores, pool.complete)
+
+
+def _one_after_the_other(pools: list[Pool], depth: int) -> Pool:
+    """The candidates of several, those of the first first."""
+    rows, scores = np.hstack([pool.rows for pool in pools]), np.hstack([pool.scores for pool in pools])
+    order = np.argsort(rows < 0, axis=1, kind="stable")[:, :depth]
+    return Pool(np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1), pools[-1].complete)
 
 
 def _best_favourite(asked: Asked, liked: Histories, disliked: Histories, x: Matrix) -> Pool:
-    """The largest weight x likeness to a favourite; less PUSH x the largest likeness to what is disliked."""
-    rows, alike = _lists(asked, liked, _list_depth(asked, max(NEIGHBOURS, asked.depth)))
-    values = weighted_likeness(alike, liked.weights)
+    """The largest weight x likeness to a favourite; less PUSH x the largest likeness to what is disliked, of the best
+    _PER_SLOT candidates for each that is wanted, and at least _PENALISED."""
     pushes = len(disliked.items) > 0
-    depth = max(4 * asked.depth, _PENALISED) if pushes else asked.depth
-    pool = asked.votes(liked.users, rows, values, "max", depth)
+    depth = _list_depth(asked, _best_list(asked.depth, pushes=pushes))
+    rows, alike = _lists(asked, liked, depth)
+    last = np.where((rows[:, -1] >= 0) & (depth < asked.n_allowed), alike[:, -1] * liked.weights, -np.inf)
+    own = asked.own_rows(liked)
+    if (own >= 0).any():
+        rows = np.column_stack([own, rows])
+        alike = np.column_stack([_alike_itself(asked, own), alike])
+    values = weighted_likeness(alike, liked.weights)
+    pool = asked.votes(
+        liked.users, rows, values, "max", depth=_best_list(asked.depth, pushes=True) if pushes else None, looked=depth
+    )
     # what stands in no list is at most as good as the last of the best list; so far the order is exact
     beyond = np.zeros(len(pool.rows))
-    last = np.where((rows[:, -1] >= 0) & (rows.shape[1] < asked.n_allowed), values[:, -1], -np.inf)
     full = np.flatnonzero(liked.sizes)
     beyond[full] = np.maximum.reduceat(last, liked.starts[:-1][full])
     unsure = ~pool.complete[:, None] & (pool.scores < beyond[:, None])
-    cut = Pool(np.where(unsure, -1, pool.rows), np.where(unsure, np.nan, pool.scores).astype(np.float32), pool.complete)
+    cut = _kept(pool, ~unsure)
     return _penalised(asked, cut, disliked, x) if pushes else cut
+
+
+def _alike_itself(asked: Asked, rows: Rows) -> Values:
+    """Likeness of rows (-1: none, 0) to themselves."""
+    x = asked.part.vectors(np.maximum(rows, 0))[:, None]
+    return np.where(rows >= 0, asked.part.alike(x, x)[:, 0, 0], 0)
 
 
 def _penalised(asked: Asked, pool: Pool, disliked: Histories, x: Matrix) -> Pool:
@@ -148,7 +231,7 @@ def _lists(asked: Asked, histories: Histories, depth: int) -> tuple[Rows, Values
 
 
 def _list_depth(asked: Asked, usual: int) -> int:
-    return max(min(usual * asked.reach, asked.n_allowed), 1)
+    return max(min(usual, asked.n_allowed), 1)
 
 
 def _search_depth(asked: Asked) -> int:
