@@ -326,7 +326,7 @@ def test_progress_is_drawn_on_a_terminal_and_nowhere_else(emoji, tmp_path):
             if not part:
                 break
             drawn += part
-        without_time = [re.sub(r"time reading .*", "", told) for told in (process.stdout.read(), quiet.stdout)]
+        without_time = [re.sub(r"time +reading .*", "", told) for told in (process.stdout.read(), quiet.stdout)]
         assert without_time[0] == without_time[1].replace(str(tmp_path / "a"), str(tmp_path / "b"))
     os.close(ours)
     assert process.returncode == 0
