@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from data import gloss_kinds
@@ -35,13 +36,6 @@ class FilterSet:
     columns: dict[str, np.ndarray]
     conditions: list[Condition]
     cost: np.ndarray
-
-
-def filter_sets(most: int = 0) -> Iterator[FilterSet]:
-    """most: rows of a set at most, 0 for all."""
-    yield _texts(most)
-    for metric in ("l2", "ip"):
-        yield _words(most, metric)
 
 
 def _texts(most: int) -> FilterSet:
@@ -98,3 +92,11 @@ def _set(
     if metric == "l2":
         cost = 2 * cost + (xb**2).sum(axis=1) + (xq**2).sum(axis=1)[:, None]
     return FilterSet(name, metric, xb, xq, columns, conditions, cost)
+
+
+# by name; each takes how many rows it may have at most, 0 for all
+SETS: dict[str, Callable[[int], FilterSet]] = {
+    "texts": _texts,
+    "l2": partial(_words, metric="l2"),
+    "ip": partial(_words, metric="ip"),
+}
