@@ -16,13 +16,13 @@ def n_threads() -> int:
     return int(faiss.omp_get_max_threads())
 
 
-def in_slices(work: Callable[[int, int], None], n: int, *, least: int = 1) -> None:
-    """Calls work(first, last) for slices of range(n), of at least `least` each, on all threads.
+def in_slices(work: Callable[[int, int], None], n: int, *, least: int = 1, threads: int | None = None) -> None:
+    """Calls work(first, last) for slices of range(n), of at least `least` each, on all threads, or so many.
 
     There are more slices than threads, and each thread takes the next when it is done with one: a thread that the
     machine holds up, or that meets harder work, does not hold up the rest.
     """
-    threads = min(n_threads(), n // least)
+    threads = min(threads or n_threads(), n // least)
     if threads <= 1:
         work(0, n)
         return

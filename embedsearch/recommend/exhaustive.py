@@ -53,11 +53,16 @@ class HeldVectors:
         limit = np.full((n, 1), -np.inf, np.float32)
         held: list[tuple[Rows, Rows, Scores]] = []
         n_held, start, size = 0, 0, max(_FIRST_ROWS, k)
+        # memory that is taken anew for each block is cleared anew, which takes as long as the products
+        products, is_better = np.empty(n * max(_ROWS, k), np.float32), np.empty(n * max(_ROWS, k), np.bool_)
         while start < len(self._x):
-            block = queries @ self._x[start : start + size].T
+            rows = self._x[start : start + size]
+            block = products[: n * len(rows)].reshape(n, len(rows))
+            mask = is_better[: n * len(rows)].reshape(n, len(rows))
+            np.matmul(queries, rows.T, out=block)
             if among is not None:
                 block[:, ~among[start : start + size]] = -np.inf
-            better = _places(block > limit)
+            better = _places(np.greater(block, limit, out=mask))
             owner, row = np.divmod(better, block.shape[1])
             held.append((owner, row + start, block.ravel()[better]))
             n_held += len(better)
@@ -73,8 +78,8 @@ class HeldVectors:
             # nothing that is left can be better than what every query has
             if not is_last and (limit[:, 0] > lengths * self._norms[start] * (1 + _ROUNDING)).all():
                 break
-        _, rows, products = _best(held, n, k)
-        return rows.reshape(n, k), products.reshape(n, k)
+        _, best, scores = _best(held, n, k)
+        return best.reshape(n, k), scores.reshape(n, k)
 
 
 def _places(mask: NDArray[np.bool_]) -> Rows:

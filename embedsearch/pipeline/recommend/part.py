@@ -93,8 +93,9 @@ class Part:
         def answer(first: int, last: int) -> None:
             found[first:last], scores[first:last] = held.best(x[first:last], depth, allowed)
 
+        threads = n_threads()  # asked now: FAISS's number may be that of a BLAS that is limited
         with _BLAS.limit(limits=1, user_api="blas"):  # each thread has products of its own; those of BLAS would spin
-            in_slices(answer, len(x), least=_even_share(len(x), n_threads()))
+            in_slices(answer, len(x), least=_even_share(len(x), threads), threads=threads)
         return found, scores
 
     def neighbours(
