@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
-import operator
 import threading
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from embedsearch.engine.given import (
+    each_history,
+    holds_vectors,
+    one_history,
+    require_history,
+    require_ids,
+    several,
+    whole,
+)
 from embedsearch.engine.index import Index
-from embedsearch.engine.preferences import History, Reader, as_id, is_name, require_weights
+from embedsearch.engine.preferences import History, Reader, as_id, is_name
 from embedsearch.errors import UsageError, unknown
 from embedsearch.pipeline.recommend.answer import People, Wanted, likeness_vectors, recommend
 from embedsearch.pipeline.recommend.because import because_of
@@ -95,7 +102,7 @@ class Recommender:
         distance) under l2, and for several indexes what fusion makes of them. For the rest see `recommend`. Raises
         UnknownNameError for an unknown id.
         """
-        if np.ndim(item) == 2 if isinstance(item, np.ndarray) else _holds_vectors(item):
+        if np.ndim(item) == 2 if isinstance(item, np.ndarray) else holds_vectors(item):
             raise UsageError(
                 "similar_items takes one vector, or a list of ids; for several vectors take "
                 "recommend_many([[vector] for vector in vectors], strategy='max')"
@@ -145,8 +152,8 @@ class Recommender:
         nothing liked, an item that is both liked and disliked, weights that cannot be meant, k below 1;
         UnknownNameError for an unknown id, strategy or column; ItemError for an input that cannot be read.
         """
-        _require_history(liked)
-        items, told = _one_history(liked, weights)
+        require_history(liked)
+        items, told = one_history(liked, weights)
         hated = list(disliked) if not isinstance(disliked, str) else [disliked]
         if not len(items):
             raise UsageError(
@@ -160,10 +167,10 @@ class Recommender:
         told = told / told.max()
         push = np.full(len(hated), -told[told > 0].mean())  # one counts as much as a usual favourite
         wanted = self._wanted(k, strategy, diversity, max_per, where)
-        because = _whole("because", because, least=0)
+        because = whole("because", because, least=0)
         catalogue = self._current()
         people = Reader(catalogue, self._indexes).people(
-            [[*items, *hated]], [np.concatenate([told, push])], _several(exclude), exclude_liked=exclude_liked
+            [[*items, *hated]], [np.concatenate([told, push])], several(exclude), exclude_liked=exclude_liked
         )
         return _only(self._answered(catalogue, people, wanted, because))
 
@@ -192,16 +199,16 @@ class Recommender:
         """
         wanted = self._wanted(k, strategy, diversity, max_per, where)
         catalogue = self._current()
-        reader, out = Reader(catalogue, self._indexes), _several(exclude)
-        because = _whole("because", because, least=0)
+        reader, out = Reader(catalogue, self._indexes), several(exclude)
+        because = whole("because", because, least=0)
         if hasattr(user_items, "tocsr"):
             people = reader.people_of_matrix(user_items, items, out, exclude_liked=exclude_liked)
         elif items is not None:
             raise UsageError("items names the columns of a sparse matrix; lists hold the ids themselves")
         else:
             if isinstance(user_items, np.ndarray) and user_items.ndim == 2:
-                _require_ids(user_items, len(catalogue))
-            histories = [_one_history(history, None, signed=True) for history in _each(user_items)]
+                require_ids(user_items, len(catalogue))
+            histories = [one_history(history, None, signed=True) for history in each_history(user_items)]
             people = reader.people(
                 [history for history, _ in histories], [told for _, told in histories], out, exclude_liked=exclude_liked
             )
@@ -245,8 +252,8 @@ class Recommender:
             raise UsageError(f"there are {len(named)} strategies for {len(self._indexes)} indexes")
         if not isinstance(max_per, Mapping | None):
             raise UsageError(f"max_per is {max_per!r}; give a mapping of columns to numbers, such as {{'brand': 2}}")
-        most = {column: _whole(f"max_per[{column!r}]", count) for column, count in (max_per or {}).items()}
-        return Wanted(_whole("k", k), list(map(require_strategy, named)), float(diversity), most, where)
+        most = {column: whole(f"max_per[{column!r}]", count) for column, count in (max_per or {}).items()}
+        return Wanted(whole("k", k), list(map(require_strategy, named)), float(diversity), most, where)
 
     def _current(self) -> Catalogue:
         """The catalogue of the generations that are open now."""
@@ -257,77 +264,6 @@ class Recommender:
                 kept = {id(part.searcher): part for part in held}
                 self._catalogue = Catalogue([kept.get(id(each)) or Part(each) for each in searchers])
             return self._catalogue
-
-
-def _require_history(liked: Any) -> None:
-    """Raises UsageError for what is no list or mapping of inputs, but perhaps one input."""
-    if isinstance(liked, str):
-        raise UsageError(f"liked is a list of ids or other inputs, not one text: [{liked!r}]")
-    if (isinstance(liked, np.ndarray) and liked.ndim == 1 and liked.dtype.kind == "f") or (
-        isinstance(liked, list | tuple) and len(liked) > 0 and all(isinstance(value, float) for value in liked)
-    ):
-        raise UsageError("liked is one vector; wrap it in a list: [vector]")
-    if not isinstance(liked, Sequence | Set | Mapping | np.ndarray):
-        raise UsageError(
-            f"liked is {str(liked)[:80]}; it must be a list of ids or other inputs, or a mapping to weights"
-        )
-
-
-def _holds_vectors(item: Any) -> bool:
-    return isinstance(item, list | tuple) and len(item) > 0 and all(np.ndim(each) == 1 for each in item)
-
-
-def _several(exclude: Sequence[str] | str | None) -> Sequence[str]:
-    """One id may stand for a list of it."""
-    return [exclude] if isinstance(exclude, str) else list(exclude or ())
-
-
-def _require_ids(user_items: NDArray[Any], n_items: int) -> None:
-    """Raises UsageError for a dense matrix of weights."""
-    if user_items.dtype.kind in "fb" or user_items.shape[1] == n_items:
-        raise UsageError("user_items is a dense matrix; give a sparse one: scipy.sparse.csr_matrix(user_items)")
-
-
-def _whole(name: str, value: Any, *, least: int = 1) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise UsageError(f"{name} is {value!r}; it must be a whole number") from None
-    if number < least:
-        raise UsageError(f"{name} is {number}; it must be at least {least}")
-    return number
-
-
-def _each(user_items: Any) -> Sequence[Any]:
-    if isinstance(user_items, str | Mapping) or not isinstance(user_items, Sequence | np.ndarray):
-        raise UsageError("user_items is a scipy sparse matrix, or a list with a list of ids for each user")
-    for place, history in enumerate(user_items):
-        if isinstance(history, str) or not isinstance(history, Sequence | Set | Mapping | np.ndarray):
-            raise UsageError(f"user_items holds {history!r} at {place}; it must be a list of ids for each user")
-    return list(user_items)
-
-
-def _one_history(
-    history: Any, weights: Sequence[float] | None, *, signed: bool = False
-) -> tuple[list[Any], NDArray[np.float64]]:
-    """Inputs and the weight of each."""
-    if isinstance(history, Mapping):
-        if weights is not None:
-            raise UsageError("liked is a mapping of ids to weights already; leave out weights")
-        items, given = list(history), list(history.values())
-    else:
-        items = sorted(history, key=str) if isinstance(history, Set) else list(history)
-        given = [1.0] * len(items) if weights is None else list(weights)
-    if len(given) != len(items):
-        raise UsageError(f"there are {len(given)} weights for {len(items)} liked items")
-    try:
-        told = np.array(given, np.float64).reshape(-1)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"weights must be numbers: {error}") from error
-    require_weights(told, "weights")
-    if not signed and (told < 0).any():
-        raise UsageError(f"weights hold {told.min():g}; what pushes away goes into disliked")
-    return items, told
 
 
 def _only(found: Recommendations) -> Recommendations:
