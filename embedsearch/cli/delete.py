@@ -43,7 +43,7 @@ def delete(
     """
     from embedsearch.pipeline.change.delete import run_delete
 
-    report = run_delete(index, options.with_stdin(ids or []), where)
+    report = run_delete(index, options.ids_with_stdin(ids or []), where)
     if as_json:
         body = {**asdict(report), "path": str(index)}
         print(json.dumps({name: value for name, value in body.items() if name != "root"}, ensure_ascii=False))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperOption
 
 from embedsearch.errors import UsageError
 from embedsearch.registry import POOLING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Value = TypeVar("Value")
 
@@ -192,11 +195,20 @@ def auto_int(option: str, value: str) -> int | None:
 
 
 def with_stdin(entries: list[str]) -> list[str]:
-    """The entries, with - replaced by the lines of stdin that are not blank."""
+    """The entries, with - replaced by the lines of stdin, blank ones too: what is asked is answered or refused."""
+    return _with_lines(entries, lambda line: True)
+
+
+def ids_with_stdin(entries: list[str]) -> list[str]:
+    """The same where lines are ids, of which none is blank: a blank line parts them only."""
+    return _with_lines(entries, lambda line: bool(line.strip()))
+
+
+def _with_lines(entries: list[str], wanted: Callable[[str], bool]) -> list[str]:
     read = []
     for entry in entries:
         if entry == "-":
-            read += [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
+            read += [line.rstrip("\r\n") for line in sys.stdin if wanted(line)]
         else:
             read.append(entry)
     return read

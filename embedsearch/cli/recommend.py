@@ -86,10 +86,10 @@ def recommend(
     indexes = [open_index(index), *(open_index(folder) for folder in others or [])]
     rec = Recommender(indexes, weights=weight, fusion=fusion)  # type: ignore[arg-type]
     known = set(rec.ids)
-    items, weights = _weighted(options.with_stdin(liked), known)
+    items, weights = _weighted(options.ids_with_stdin(liked), known)
     found = rec.recommend(
         items,
-        options.with_stdin(disliked or []),
+        options.ids_with_stdin(disliked or []),
         weights,
         k,
         exclude,
