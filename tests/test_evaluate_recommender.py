@@ -140,12 +140,12 @@ def test_what_interactions_may_be(kind):
 
 def test_intervals_hold_the_truth_as_often_as_they_say():
     """Of 200 samples of a known rate, about 95 % have it in their interval."""
-    from embedsearch.evaluate.recommending import _bootstrapped
+    from embedsearch.evaluate import bootstrapped
 
     rng = np.random.default_rng(1)
     inside = 0
     for _ in range(200):
-        figure = _bootstrapped(rng.binomial(1, 0.3, 150).astype(float))
+        figure = bootstrapped(rng.binomial(1, 0.3, 150).astype(float))
         inside += figure.low <= 0.3 <= figure.high
     assert 180 <= inside <= 199
 

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsearch.errors import UsageError, unknown
+from embedsearch.evaluate.bootstrap import RESAMPLES, Figure, bootstrapped
 from embedsearch.evaluate.interactions import Interactions, Split, split_interactions
 
 MEASURES = ("recall", "ndcg", "hit_rate", "coverage", "diversity", "novelty")
 BASELINES = ("popularity", "random")
-_RESAMPLES = 1000
 
 
 class Recommends(Protocol):
@@ -29,18 +29,6 @@ class Recommends(Protocol):
 
     def item_vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """Vectors whose products are likenesses of at most 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A mean over users and its 95 % interval, by the bootstrap over users (Efron, 1979)."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:.4f} ({self.low:.4f} to {self.high:.4f})"
 
 
 Figures: TypeAlias = dict[str, Figure]
@@ -73,7 +61,7 @@ class Evaluation:
                 raise unknown("recommender", each, self.per_user)
         if measure not in self.per_user[name]:
             raise unknown("measure", measure, self.per_user[name])
-        return _bootstrapped(self.per_user[name][measure] - self.per_user[other][measure])
+        return bootstrapped(self.per_user[name][measure] - self.per_user[other][measure])
 
     def __str__(self) -> str:
         unknown = f", {self.n_unknown:,} of them not indexed" if self.n_unknown else ""
@@ -152,7 +140,7 @@ def recommender(
         novelty = -np.log2((counts + 1) / (len(set(known.users)) + 1))
         per_user[name] = _per_user(found, wanted, k)
         about = _about(found, place, novelty, likeness)
-        means = {measure: _bootstrapped(values) for measure, values in {**per_user[name], **about}.items()}
+        means = {measure: bootstrapped(values) for measure, values in {**per_user[name], **about}.items()}
         means["coverage"] = _coverage(found, len(catalogue))
         figures[name] = {measure: means[measure] for measure in MEASURES}
     n_held = sum(map(len, wanted))
@@ -238,24 +226,14 @@ def _about(
     return {"diversity": np.array(apart), "novelty": np.array(new)}
 
 
-def _bootstrapped(values: NDArray[np.float64]) -> Figure:
-    """The mean and the 2.5 and 97.5 percentiles of the means of resamples."""
-    if not len(values):
-        return Figure(float("nan"), float("nan"), float("nan"))
-    rng = np.random.default_rng(0)
-    shares = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), _RESAMPLES) / len(values)
-    low, high = np.percentile(shares @ values, [2.5, 97.5])
-    return Figure(float(values.mean()), float(low), float(high))
-
-
 def _coverage(found: NDArray[np.object_], n_items: int) -> Figure:
     """The share of items that somebody is recommended. A resample of the users holds fewer of them, and so names fewer
     items: the interval has its width from the resamples, and lies about the share itself."""
     numbers = {item: at for at, item in enumerate(sorted({item for row in found for item in row if item is not None}))}
     rows = np.array([[numbers.get(item, -1) for item in row] for row in found], np.int64)
     rng = np.random.default_rng(0)
-    shares = np.empty(_RESAMPLES)
-    for at in range(_RESAMPLES):
+    shares = np.empty(RESAMPLES)
+    for at in range(RESAMPLES):
         named = np.zeros(len(numbers) + 1, np.bool_)
         named[rows[rng.integers(0, len(rows), len(rows))]] = True
         shares[at] = named[: len(numbers)].sum() / n_items
