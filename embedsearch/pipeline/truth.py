@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +16,8 @@ from embedsearch.types import Metric, Progress
 from embedsearch.vectors import Matrix
 
 N_QUERIES = 2000
-_BLOCK_VALUES = 2**22
+_BLOCK_VALUES = 2**22  # of vectors that are read at a time
+_ROWS = 2048  # that are compared at a time: few, so that it is soon known what is good
 _SEED = 1
 
 Rows = NDArray[np.int64]
@@ -89,7 +90,7 @@ def exact_truth(store: ItemStore, own: Rows, depth: int, metric: Metric, progres
     best = [Best(len(own[part]), depth) for part in parts]
     start = 0
     progress.stage("exact answers to measure by", n)
-    for block in store.vector_blocks(max(_BLOCK_VALUES // store.dim, 256)):
+    for block in _few_at_a_time(store.vector_blocks(max(_BLOCK_VALUES // store.dim, 256))):
         rows = np.arange(start, start + len(block))
         block = block - centre if metric is Metric.L2 else block
         shifts = (block**2).sum(axis=1) / 2 if metric is Metric.L2 else None
@@ -109,6 +110,12 @@ def exact_truth(store: ItemStore, own: Rows, depth: int, metric: Metric, progres
     if metric is Metric.L2:
         scores = np.maximum((asked**2).sum(axis=1, keepdims=True) - 2 * scores, 0)
     return Truth(own, xq, found, scores, metric, store.vectors_at)
+
+
+def _few_at_a_time(blocks: Iterable[Matrix]) -> Iterator[Matrix]:
+    for block in blocks:
+        for first in range(0, len(block), _ROWS):
+            yield block[first : first + _ROWS]
 
 
 def _merged(
