@@ -45,16 +45,18 @@ def ranked_gains(scores: ArrayLike, grades: ArrayLike, *, left_out: NDArray[np.b
         return g
     if not np.isfinite(s).all():
         raise ValueError("scores hold NaN or infinity")
-    levels, level = np.unique(g, return_inverse=True)
+    if left_out is not None:
+        g = np.where(left_out, 0.0, g)
+    relevant = g > 0
+    levels = np.append(0.0, np.unique(g[relevant]))
+    level = np.zeros(g.shape, np.int64)
+    level[relevant] = np.searchsorted(levels, g[relevant])
     scale = np.abs(s).max(axis=1, keepdims=True)
     steps = np.rint(s / np.where(scale > 0, scale, 1.0) * RESOLUTION).astype(np.int64)
     if left_out is not None:
-        steps = np.where(left_out, -int(RESOLUTION) - 1, steps)
-        level = np.where(left_out, np.searchsorted(levels, 0.0), level.reshape(g.shape))
-        if levels[0] > 0:  # 0 is no grade of this matrix, but what is left out has it
-            levels, level = np.append(0.0, levels), np.where(left_out, 0, level + 1)
+        steps[left_out] = -int(RESOLUTION) - 1
     # one number holds both, so that what is sorted needs no indices: the score first, then the grade, lowest first
-    keys = np.sort(-steps * len(levels) + level.reshape(g.shape), axis=1)
+    keys = np.sort(-steps * len(levels) + level, axis=1)
     return np.asarray(levels[keys % len(levels)], np.float64)
 
 
@@ -143,6 +145,7 @@ def _counted(gains: ArrayLike, n_relevant: ArrayLike | None, ideal: ArrayLike | 
     """How many are relevant to each query, int n."""
     g = _matrix(gains)
     held = (g > 0).sum(axis=1)
+    n: NDArray[Any]
     if n_relevant is None:
         n = held if ideal is None else (np.asarray(ideal) > 0).sum(axis=1)
     else:
