@@ -116,7 +116,7 @@ class ByLabel:
 
     def grades(self, some: Rows) -> NDArray[Any]:
         """bool len(some) x n, of some of the queries."""
-        grades = self.queries[some][:, None] == self.items[None, :]
+        grades: NDArray[Any] = self.queries[some][:, None] == self.items[None, :]
         own = self.own[some]
         grades[np.flatnonzero(own >= 0), own[own >= 0]] = False
         return grades
