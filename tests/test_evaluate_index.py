@@ -226,7 +226,7 @@ def test_the_command_asks_with_pictures_and_draws(photo_index, emoji, tmp_path, 
     assert body["exact"]["P@1"]["mean"] == pytest.approx(
         ((vectors @ stored.T).argmax(axis=1) == np.arange(60)).mean(), abs=1e-9
     )
-    assert any("1 query input left out; broken.png" in note for note in body["notes"])
+    assert any("1 query input left out; 1 x " in note and "(such as broken.png)" in note for note in body["notes"])
     with pytest.raises(SystemExit) as end:
         run([*arguments, "--per-class", "--confusions", str(tmp_path / "worst.png")])
     out = capsys.readouterr().out

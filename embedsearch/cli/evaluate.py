@@ -16,7 +16,7 @@ from embedsearch.errors import UsageError
 if TYPE_CHECKING:
     from embedsearch.evaluate.judged import Judged
 
-_SHOWN = 20
+_SHOWN = 20  # as many as a sheet has rows
 
 _EXAMPLES = """
 Examples:\n

@@ -53,7 +53,7 @@ def evaluate(
     asked = _queries(searcher, queries, beside, encoder, query_where, progress)
     judged = judge(searcher, asked, by, k, where, sample, progress)
     if sheet is not None:
-        save_confusions(searcher, asked, judged.confusions, sheet)
+        save_confusions(searcher, asked, judged.confusions, sheet, label_column)
     return judged
 
 

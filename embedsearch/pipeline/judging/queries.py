@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from embedsearch.types import Item, Modality, Progress, Skip
 from embedsearch.vectors import Matrix, finite_rows
 
 _AT_ONCE = 256
+_REASONS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Queries:
     own: Rows
     vectors_at: Callable[[Rows], Matrix]
     column: Callable[[str], list[str | None]]
-    shown: Callable[[Rows], list[Any]]
+    shown: Callable[[Rows, str | None], list[Any]]
     notes: list[str] = field(default_factory=list)
 
 
@@ -52,17 +54,21 @@ def stored_queries(searcher: Searcher, where: str | None, *, same: bool) -> Quer
         rows if same else np.full(len(rows), -1, np.int64),
         lambda some: store.vectors_at(rows[some]),
         column,
-        lambda some: shown_rows(searcher, rows[some]),
+        lambda some, without: shown_rows(searcher, rows[some], without),
     )
 
 
-def shown_rows(searcher: Searcher, rows: Rows) -> list[Any]:
-    """What a picture shows of items: their paths, or their longest text."""
+def shown_rows(searcher: Searcher, rows: Rows, without: str | None) -> list[Any]:
+    """What a picture shows of items: their paths, or their longest text, that of the column `without` apart."""
     hits = searcher.store.hits(rows, np.zeros(len(rows), np.float32))
     if searcher.manifest.recipe.modality is Modality.IMAGE:
         return [hit.uri for hit in hits]
     return [
-        max((str(value) for value in hit.metadata.values() if isinstance(value, str)), key=len, default=hit.id)
+        max(
+            (value for name, value in hit.metadata.items() if isinstance(value, str) and name != without),
+            key=len,
+            default=hit.id,
+        )
         for hit in hits
     ]
 
@@ -111,7 +117,7 @@ def encoded_queries(source: ItemSource, encoder: Encoder, progress: Progress) ->
         np.full(len(items), -1, np.int64),
         lambda some: x[some],
         column,
-        lambda some: [items[at].content if items[at].content is not None else items[at].uri for at in some],
+        lambda some, _: [items[at].content if items[at].content is not None else items[at].uri for at in some],
         [f"{counted(len(skips), 'query input')} left out{_told(skips)}"] if skips else [],
     )
 
@@ -130,7 +136,7 @@ def array_queries(source: ArraySource, as_queries: Callable[[Any], Matrix]) -> Q
         return [_text(row.get(name)) for row in rows]
 
     own: NDArray[np.int64] = np.full(len(ids), -1, np.int64)
-    return Queries(ids, own, lambda some: x[some], column, lambda some: [ids[at] for at in some])
+    return Queries(ids, own, lambda some: x[some], column, lambda some, _: [ids[at] for at in some])
 
 
 def _content(item: Item, modality: Modality) -> Any:
@@ -151,4 +157,9 @@ def _text(value: Any) -> str | None:
 
 
 def _told(skips: list[Skip]) -> str:
-    return "".join(f"; {skip.id}: {skip.reason}" for skip in skips[:3])
+    """How often the most frequent reasons stand there, each with one input."""
+    first: dict[str, str] = {}
+    for skip in skips:
+        first.setdefault(skip.reason, skip.id)
+    counts = Counter(skip.reason for skip in skips).most_common(_REASONS)
+    return "".join(f"; {n:,} x {reason} (such as {first[reason]})" for reason, n in counts)
