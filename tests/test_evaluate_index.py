@@ -12,6 +12,7 @@ import embedsearch as es
 from embedsearch.cli.main import run
 from embedsearch.errors import ContradictionError, UnknownNameError, UsageError
 from embedsearch.pipeline.judging import exact
+from embedsearch.pipeline.search import Searcher
 
 N, K = 200, 5
 
@@ -79,6 +80,35 @@ def test_leave_one_out_is_that_of_scikit_learn(tmp_path_factory, drawn, metric, 
     # a small index is exact, so nothing is lost
     assert means(judged.found) == pytest.approx({name: truth[name] for name in judged.found}, abs=1e-6)
     assert judged.notes == [] and judged.n_items == len(judged.query_ids) == N
+
+
+def test_what_the_index_loses_is_told(index, drawn, monkeypatch):
+    """An index that misses the best answer of every query, judged by what it returns."""
+    x, _, labels = drawn
+    search = Searcher.search
+
+    def worse(self, x, k, *args, **kwargs):
+        rows, scores = search(self, x, k + 1, *args, **kwargs)
+        rows[:, -1] = -1  # and has found fewer than it was asked for
+        return np.delete(rows, 1, axis=1), np.delete(scores, 1, axis=1)  # the first is the query itself
+
+    monkeypatch.setattr(Searcher, "search", worse)
+    judged = index.evaluate(label_column="kind", k=K)
+    scores = scores_of(x, x, "cosine")
+    np.fill_diagonal(scores, -np.inf)
+    right = labels[np.argsort(-scores, axis=1)] == labels[:, None]
+    n = np.bincount(labels)[labels] - 1
+    assert judged.found["P@1"].mean == pytest.approx(right[:, 1].mean())
+    assert judged.found[f"recall@{K}"].mean == pytest.approx((right[:, 1:K].sum(axis=1) / n).mean())
+    assert judged.exact["P@1"].mean == pytest.approx(right[:, 0].mean())
+    assert judged.lost["P@1"].mean == pytest.approx(right[:, 0].mean() - right[:, 1].mean())
+
+
+def test_chunks_are_refused(tmp_path):
+    (tmp_path / "texts.csv").write_text("id,text\na,a short text\nb,another one\n")
+    chunks = es.build(tmp_path / "texts.csv", tmp_path / "index", backbone="minilm", long_texts="chunk")
+    with pytest.raises(UsageError, match="chunks"):
+        chunks.evaluate({"a": "x", "b": "x"})
 
 
 def test_the_three_ways_to_give_labels_agree(index, drawn, tmp_path):
