@@ -179,6 +179,20 @@ def test_nothing_is_left_out_silently(index, drawn):
     assert "seed" in index.evaluate(label_folders=True, sample=10).notes[0]
 
 
+def test_pairs_that_cannot_count_are_told(index, drawn):
+    _, ids, _ = drawn
+    pairs = {ids[0]: [ids[0], ids[1], ids[2], "gone"], ids[4]: [ids[1]], "nobody": [ids[1]]}
+    judged = index.evaluate(pairs, where="part = 'a'", query_where="part = 'a'")
+    assert judged.query_ids == [ids[0]]  # ids[2] is all that is left
+    told = "\n".join(judged.notes)
+    assert "1 query judged, but not among those asked (such as nobody)" in told
+    assert "98 queries without a judgement left out" in told
+    assert "1 judged id not in the index, and not counted (such as gone)" in told
+    assert "1 pair of an item with itself not counted" in told
+    assert "2 relevant pairs not counted, whose item does not meet the condition" in told
+    assert "1 query left out, to which no item of the index is relevant" in told
+
+
 def test_queries_that_find_themselves_are_told(index, drawn):
     x, ids, _ = drawn
     judged = index.evaluate(label_folders=True, queries=x[:4], query_ids=ids[:4])

@@ -163,20 +163,25 @@ def _of_pairs(searcher: Searcher, queries: Queries, pairs: Pairs, allowed: NDArr
     gone = sorted(item_id for item_id, row in row_of.items() if row < 0)
     if gone:
         notes.append(f"{counted(len(gone), 'judged id')} not in the index, and not counted{_such_as(gone[:_NAMED])}")
-    kept, rows, values, n_bare = [], [], [], 0
+    kept, rows, values, n_bare, n_unmet, n_own = [], [], [], 0, 0, 0
     for query in asked:
         at = place[query]
         good = {
-            row_of[item_id]: grade
-            for item_id, grade in pairs.of[query].items()
-            if grade > 0 and row_of[item_id] >= 0 and allowed[row_of[item_id]] and row_of[item_id] != queries.own[at]
+            row_of[item_id]: grade for item_id, grade in pairs.of[query].items() if grade > 0 and row_of[item_id] >= 0
         }
+        n_own += good.pop(int(queries.own[at]), None) is not None
+        n_unmet += sum(not allowed[row] for row in good)
+        good = {row: grade for row, grade in good.items() if allowed[row]}
         if not good:
             n_bare += 1
             continue
         kept.append(at)
         rows.append(np.array(list(good), np.int64))
         values.append(np.array(list(good.values()), np.float64))
+    if n_own:
+        notes.append(f"{counted(n_own, 'pair')} of an item with itself not counted")
+    if n_unmet:
+        notes.append(f"{counted(n_unmet, 'relevant pair')} not counted, whose item does not meet the condition")
     if n_bare:
         notes.append(f"{counted_queries(n_bare)} left out, to which no item of the index is relevant")
     relevance = ByPair(rows, values, len(searcher.store))
