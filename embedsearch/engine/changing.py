@@ -29,7 +29,7 @@ def add(
     progress: Progress | None = None,
 ) -> AddReport:
     """See `Index.add`. manifest: of the index. encoder: gives its own, and is asked only where one is needed."""
-    opened = _open(root, manifest, source, beside)
+    opened = open_as_held(root, manifest, source, beside)
     network = None if isinstance(opened, ArraySource) else encoder()
     if network is not None and network.recipe.code_sha256 != manifest.recipe.code_sha256:
         raise ContradictionError(
@@ -46,7 +46,7 @@ def encoder_of(root: Path, manifest: Manifest, elsewhere: Elsewhere, **run: Any)
     return load_encoder(root, manifest, elsewhere, **run)
 
 
-def _open(root: Path, manifest: Manifest, source: Any, beside: Beside) -> ItemSource | ArraySource:
+def open_as_held(root: Path, manifest: Manifest, source: Any, beside: Beside) -> ItemSource | ArraySource:
     """The source, read as what the index holds. Raises UsageError or SourceError where it is something else."""
     holds = manifest.recipe.modality
     asked = None if holds is Modality.VECTOR else holds

@@ -25,6 +25,7 @@ from embedsearch.vectors import Matrix
 
 if TYPE_CHECKING:
     from embedsearch.engine.inputs import Metadata
+    from embedsearch.evaluate.judged import Judged
     from embedsearch.pipeline.change.add import AddReport
     from embedsearch.pipeline.change.delete import DeleteReport
     from embedsearch.pipeline.change.optimize import OptimizeReport
@@ -190,6 +191,59 @@ class Index:
         from embedsearch.pipeline.sheet import save_sheet
 
         save_sheet(queries, answers, self.modality, Path(path))
+
+    def evaluate(
+        self,
+        labels: Any = None,
+        *,
+        label_column: str | None = None,
+        label_folders: bool = False,
+        queries: Any = None,
+        query_ids: Sequence[Any] | str | Path | None = None,
+        query_where: str | None = None,
+        where: str | None = None,
+        k: int = 10,
+        sample: int | None = 10_000,
+        confusions: str | Path | None = None,
+        id_column: str | None = None,
+        text_column: str | None = None,
+        image_column: str | None = None,
+        progress: Progress | None = None,
+    ) -> Judged:
+        """How good the answers are, by what is known to be right: P@1, recall@k, mAP, nDCG@k and MRR with intervals.
+
+        labels: a table file with the columns id,label (the same label is relevant), or query,id,grade; or a mapping id
+        -> label, or query -> {id: grade} or a list of relevant ids. Instead label_column, a metadata column, or
+        label_folders, the name of the folder each id lies in.
+        queries: a source that `add` would take, encoded by the index's own encoder (query_ids: of a matrix or a file of
+        texts); or the folder of another index of the same recipe. By default the items themselves, each left out of its
+        own answers. query_where, where: conditions on items that are asked, and on those that are answers.
+        sample: at most so many queries, drawn with a seed; None for all. confusions: a picture of the worst.
+
+        `exact` judges the vectors: all items ranked by float64 scores, ties for the worse. `found` judges the first k
+        that the index itself finds. Definitions: `embedsearch.evaluate.ranking`. Whatever is left out stands in
+        `notes`. Raises UsageError where nothing can be judged, ContradictionError for an index of another recipe.
+        """
+        from embedsearch.engine.evaluating import evaluate
+        from embedsearch.engine.inputs import Beside
+        from embedsearch.sources import Columns
+
+        searcher = self._searcher
+        return evaluate(
+            searcher,
+            labels,
+            label_column,
+            label_folders,
+            queries._searcher if isinstance(queries, Index) else queries,
+            Beside(query_ids, None, Columns(id_column, text_column, image_column)),
+            lambda: self._encoder_of(searcher),
+            query_where=query_where,
+            where=where,
+            k=k,
+            sample=sample,
+            progress=progress or NoProgress(),
+            sheet=None if confusions is None else Path(confusions),
+        )
 
     @property
     def modality(self) -> Modality:

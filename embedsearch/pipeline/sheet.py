@@ -20,7 +20,7 @@ def save_sheet(queries: Sequence[tuple[str, Any]], answers: Sequence[Hits], moda
     """
     rows = []
     for (label, content), hits in zip(queries, answers, strict=True):
-        query = _cell(content if content is not None else "", modality, label, "query")
+        query = cell_of(content if content is not None else "", modality, label, "query")
         rows.append([query, *(_hit_cell(hit, modality) for hit in hits)])
     draw_sheet(rows, path)
 
@@ -28,12 +28,13 @@ def save_sheet(queries: Sequence[tuple[str, Any]], answers: Sequence[Hits], moda
 def _hit_cell(hit: Hit, modality: Modality) -> Cell:
     first = f"{hit.rank}.  {hit.score:.4f}"
     if modality is Modality.IMAGE:
-        return _cell(hit.uri, modality, first, hit.id)
+        return cell_of(hit.uri, modality, first, hit.id)
     texts = [str(value) for value in hit.metadata.values() if isinstance(value, str)]
     return Cell((first, hit.id), text=max(texts, key=len, default=hit.id))
 
 
-def _cell(content: Any, modality: Modality, *caption: str) -> Cell:
+def cell_of(content: Any, modality: Modality, *caption: str) -> Cell:
+    """What `content` (path, PIL image or text; "" for nothing) looks like, with lines below it."""
     if modality is not Modality.IMAGE or content == "":
         return Cell(caption, text=str(content))
     try:
