@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-COMMANDS = ("build", "query", "recommend", "add", "delete", "optimize", "duplicates", "info", "layers", "embed")
+COMMANDS = ("build", "query", "recommend", "add", "delete", "optimize", "duplicates", "map", "info", "layers", "embed")
 
 
 def page() -> str:

@@ -48,7 +48,7 @@ def _join_block(forest, ours, theirs, x, y, nearness, margins, our_sizes, their_
     """Joins ours[a] with theirs[b] where they are as near as `limit`.
 
     nearness: float32 len(ours) x len(theirs), larger is nearer, right to margins * our_sizes[a] * their_sizes[b], or
-    the sum of the sizes for l2. Where that leaves a doubt, it is computed from x and y, the vectors (float32), in float64.
+    the sum of the sizes for l2. Where that leaves a doubt, it is computed in float64 from the vectors x and y.
     """
     for a in range(len(ours)):
         own = root_of(forest, ours[a])

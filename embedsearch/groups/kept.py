@@ -20,8 +20,9 @@ def kept_in(n: int, vectors_at: VectorsAt, nearness: Nearness, *, strict: bool) 
     """For each of the n items of one component the place (0 to n - 1) of the one that is kept for it, and how near.
 
     vectors_at: the vectors of places, float32. The most central item is kept: the nearest to the mean of all, the first
-    of those that are equally central. strict: items that are not near enough to it are not counted to it; of them the most central is kept as
-    well, and so on, until each item is near enough to one that is kept, and goes to the nearest of those (the first, of equally near ones).
+    of those that are equally central. strict: items that are not near enough to it are not counted to it; of them the
+    most central is kept as well, and so on, until each item is near enough to one that is kept, and goes to the nearest
+    of those (the first, of equally near ones).
     """
     total = sum((x.sum(axis=0, dtype=np.float64) for _, x in _blocks(n, vectors_at)), np.float64(0))
     mean = np.asarray(total / n)[None, :]
