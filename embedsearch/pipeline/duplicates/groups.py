@@ -46,7 +46,8 @@ class Duplicates:
     """Groups of an index, largest first; len() of them. Iterating reads them from the store, a few at a time.
 
     is_exact: all pairs were compared; otherwise the index was asked, and pairs that it does not find are missing.
-    n_items: how many items were looked at. n_grouped: how many of them are in groups. n_others: how many would go. n_chained: how many of these are not near enough to the one that is kept.
+    n_items: how many items were looked at. n_grouped: how many of them are in groups. n_others: how many would go.
+    n_chained: how many of these are not near enough to the one that is kept.
     """
 
     def __init__(

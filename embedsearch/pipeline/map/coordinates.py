@@ -45,8 +45,10 @@ def check_installed(method: str) -> None:
 def principal(x: Matrix, n: int) -> Matrix:
     """x on its n directions of most variance, float32 N x n, zero where it has fewer; each direction with the sign that
     makes its largest part positive."""
+    if len(x) == 0:
+        return np.zeros((0, n), np.float32)
     mean = x.mean(axis=0, dtype=np.float64)
-    covariance = x.T.astype(np.float64) @ (x - mean) if len(x) else np.zeros((x.shape[1],) * 2)
+    covariance = x.T.astype(np.float64) @ (x - mean)
     covariance = (covariance + covariance.T) / 2
     _, directions = np.linalg.eigh(covariance)
     directions = directions[:, ::-1][:, :n]
