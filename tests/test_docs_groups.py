@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 from test_docs import PAGES, somewhere  # noqa: F401 - the last is a fixture
@@ -26,7 +27,7 @@ def test_the_commands_do_what_they_say(photos, monkeypatch, capsys):
                 continue
             with monkeypatch.context() as patch:
                 if "<" in words:
-                    patch.setattr("sys.stdin", open(words[-1]).readlines())  # noqa: PTH123, SIM115
+                    patch.setattr("sys.stdin", Path(words[-1]).read_text().splitlines(keepends=True))
                     words = words[: words.index("<")]
                 with pytest.raises(SystemExit) as end:
                     run(words[1:])
