@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 
-COMMANDS = ("build", "query", "recommend", "add", "delete", "optimize", "info", "layers", "embed", "evaluate")
+COMMANDS = (
+    "build", "query", "recommend", "add", "delete", "optimize", "evaluate", "duplicates", "map", "info", "layers", "embed"
+)  # fmt: skip
 
 
 def page() -> str:

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from embedsearch.pipeline.change.add import AddReport
     from embedsearch.pipeline.change.delete import DeleteReport
     from embedsearch.pipeline.change.optimize import OptimizeReport
+    from embedsearch.pipeline.duplicates.groups import Duplicates
     from embedsearch.pipeline.encode import Encoder
+    from embedsearch.pipeline.map.drawing import Map
 
 
 class Index:
@@ -182,6 +184,50 @@ class Index:
         """The stored vectors of `ids`, float32 len(ids) x D. Raises UnknownNameError for an unknown id."""
         searcher = self._searcher
         return searcher.store.vectors_at(searcher.rows_of(ids))
+
+    def duplicates(
+        self,
+        *,
+        min_score: float | None = None,
+        max_distance: float | None = None,
+        where: str | None = None,
+        strict: bool = False,
+        exact: bool | None = None,
+        progress: Progress | None = None,
+    ) -> Duplicates:
+        """Groups of items that are nearly equal: the connected components of the pairs that score min_score or more.
+
+        min_score: 0.95 where cosine is the metric; ip must be given one, l2 a max_distance (squared). where: an SQL
+        condition that the items must meet. strict: every item is near enough to the kept one itself.
+        exact: compare all pairs (True), or ask the index (False); None does the first of up to 100,000 items, and of an
+        exact index. Memory is a few bytes an item. Iterating over the answer reads the groups, largest first: `.kept`,
+        the most central item, and `.others`; `.ids_to_drop()` gives the ids of all others that are near enough to it.
+        Raises UsageError for wrong arguments.
+        """
+        from embedsearch.engine.grouping import duplicates
+
+        return duplicates(self._searcher, min_score, max_distance, where, strict, exact, progress)
+
+    def map(
+        self,
+        out: str | Path,
+        *,
+        color: str | None = None,
+        method: str = "umap",
+        where: str | None = None,
+        sample: int | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> Map:
+        """Draws all items as a plane of points in one web page; what was drawn, with `.ids` and `.xy` (float32 n x 2).
+
+        out: FILE.html. color: a metadata column. method: umap, tsne (both need the extra `map`) or pca. where: an SQL
+        condition that items must meet. sample: at most so many of them, drawn with the seed. The same seed gives
+        the same map. Raises UsageError for wrong arguments, MissingExtraError without the extra.
+        """
+        from embedsearch.pipeline.map.drawing import draw_map
+
+        return draw_map(self._searcher, Path(out), color, method, where, sample, seed, progress or NoProgress())
 
     def save_sheet(self, queries: Sequence[tuple[str, Any]], answers: Sequence[Hits], path: str | Path) -> None:
         """Draws answers as one picture, a row a query.

@@ -26,7 +26,11 @@ def save_sheet(queries: Sequence[tuple[str, Any]], answers: Sequence[Hits], moda
 
 
 def _hit_cell(hit: Hit, modality: Modality) -> Cell:
-    first = f"{hit.rank}.  {hit.score:.4f}"
+    return item_cell(hit, modality, f"{hit.rank}.  {hit.score:.4f}")
+
+
+def item_cell(hit: Hit, modality: Modality, first: str) -> Cell:
+    """One item with its id below. first: the line above the id."""
     if modality is Modality.IMAGE:
         return cell_of(hit.uri, modality, first, hit.id)
     texts = [str(value) for value in hit.metadata.values() if isinstance(value, str)]

@@ -1,0 +1,1 @@
+"""Groups of items of an index that are nearly equal."""

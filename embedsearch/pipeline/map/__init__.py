@@ -1,0 +1,1 @@
+"""The whole of an index as a plane of points."""
