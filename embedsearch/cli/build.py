@@ -160,6 +160,7 @@ def build(
             "reasons",
             "renamed",
             "index",
+            "projection",
         )
         told = {name: getattr(report, name) for name in fields}
         told["timing"] = None if report.timing is None else asdict(report.timing)
@@ -193,6 +194,8 @@ def _told(report: object, target: Path) -> list[str]:
         lines.append(f"encoded by {report.encoder}")
     if report.encoder and report.timing is not None:
         lines.append(f"time      {time_spent(report.timing, report.n_new)}")
+    if report.projection:
+        lines.append(f"{'projection':<9} {report.projection}")
     if report.index and not report.up_to_date:
         lines += [f"{label:<9} {line}" for label, line in how_it_finds(report.index)]
     if report.n_truncated:

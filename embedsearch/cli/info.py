@@ -63,7 +63,8 @@ def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
             ("pooling", pooling),
         ]
     if recipe["pca"] or recipe["whiten"]:
-        lines.append(("projection", f"PCA to {recipe['pca']}" if recipe["pca"] else f"whitened to {recipe['whiten']}"))
+        what = f"PCA to {recipe['pca']}" if recipe["pca"] else f"whitened to {recipe['whiten']}"
+        lines.append(("projection", ", ".join(filter(None, (what, about["projection"])))))
     lines += [
         *how_it_finds(index),
         ("size", f"{_bytes(about['disk_bytes'])} on disk"),
