@@ -32,6 +32,14 @@ def test_whitened_by_the_covariance_that_scikit_learns_ledoit_wolf_shrinks(sampl
     np.testing.assert_allclose(unit, np.eye(7) * (n - 1) / n, atol=1e-3)  # scikit-learn divides by n
 
 
+def test_the_power_of_whitening_is_that_of_the_standard_deviations(sample):
+    full, half = (fit_projection(sample, 7, whiten=True, power=power) for power in (1.0, 0.5))
+    plain = fit_projection(sample, 7, whiten=False)
+    deviations = 1 / np.linalg.norm(full.matrix, axis=0)  # directions have unit length, and are divided by them
+    np.testing.assert_allclose(half.matrix, plain.matrix / np.sqrt(deviations), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(full.matrix, plain.matrix / deviations, rtol=1e-4, atol=1e-6)
+
+
 def test_with_plenty_of_vectors_whitened_dimensions_are_uncorrelated_with_unit_variance(rng):
     x = (rng.normal(size=(20_000, 12)) * np.linspace(3, 1, 12)).astype(np.float32)
     np.testing.assert_allclose(np.cov(fit_projection(x, 8, whiten=True)(x).T), np.eye(8), atol=5e-3)

@@ -63,8 +63,11 @@ class Projection:
             raise DamagedIndexError(f"{path} cannot be read: {error}") from error
 
 
-def fit_projection(sample: Matrix, dim: int, *, whiten: bool) -> Projection:
+def fit_projection(sample: Matrix, dim: int, *, whiten: bool, power: float = 1.0) -> Projection:
     """The `dim` directions of largest variance in `sample` (N x D); whitening gives each unit variance.
+
+    power: of whitening, 0 to 1: each direction is divided by its standard deviation to this power, so that
+    below 1 those of large variance still count more, as in PCA.
 
     Signs are fixed (the largest entry of a direction is positive), so the same sample gives the same
     projection on any LAPACK. Directions without variance are dropped to zero, never blown up.
@@ -88,7 +91,7 @@ def fit_projection(sample: Matrix, dim: int, *, whiten: bool) -> Projection:
         kept = variances[:dim] > max(float(variances[0]), 0.0) * _NO_VARIANCE
         shrunk = (1 - shrinkage) * variances[:dim] + shrinkage * variances.sum() / width
         scale = np.zeros(dim)
-        np.divide(1.0, np.sqrt(shrunk, where=kept, out=np.ones(dim)), out=scale, where=kept)
+        scale[kept] = shrunk[kept] ** (-power / 2)
         vectors = vectors * scale
     return Projection(mean.astype(np.float32), np.ascontiguousarray(vectors, dtype=np.float32), n, shrinkage)
 
