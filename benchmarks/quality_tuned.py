@@ -100,7 +100,8 @@ def chosen(tasks: Sequence[Task], candidates: Sequence[tuple[tuple[str, ...], st
             most = min(max(DIMS), x.shape[1], len(x) - 1)
             widest = fit_projection(x, most, whiten=True)
             projected = widest(q), widest(x)
-            deviations = 1 / np.linalg.norm(widest.matrix, axis=0)
+            lengths = np.linalg.norm(widest.matrix, axis=0)
+            deviations = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
             for power in POWERS:
                 for dim in (dim for dim in DIMS if dim <= most):
                     back = deviations[:dim] ** np.float32(1 - power)
