@@ -19,18 +19,18 @@ WORDNET = Path("/usr/share/wordnet")
 _VERSION = "16.0.0"
 
 
-def emoji_folders() -> tuple[dict[str, Path], list[str]]:
+def emoji_folders(vendors: tuple[str, ...] = VENDORS) -> tuple[dict[str, Path], list[str]]:
     """Folders of 64 px drawings by vendor, and the file names to use.
 
     Those that both vendors draw, without the codes whose drawing is byte for byte another's (flags of
     dependencies): there the one right answer could not be told apart.
     """
     folders, entries = {}, []
-    for vendor in VENDORS:
+    for vendor in vendors:
         package = _emoji_package(vendor)
         folders[vendor] = package / "img" / vendor / "64"
         entries = json.loads((package / "emoji.json").read_text())
-    names = {entry["image"] for entry in entries if all(entry.get(f"has_img_{vendor}") for vendor in VENDORS)}
+    names = {entry["image"] for entry in entries if all(entry.get(f"has_img_{vendor}") for vendor in vendors)}
     for folder in folders.values():
         hashes = {name: md5((folder / name).read_bytes()).digest() for name in names}
         counts: dict[bytes, int] = {}

@@ -17,6 +17,7 @@ from embedsearch.types import Metric, Modality
 
 E = TypeVar("E", Metric, Modality)
 
+AUTO = "auto"  # the pooling that is left to the network
 FITS = ("crop", "pad", "squash")
 PRECISIONS = ("auto", "float32", "bfloat16")
 CHANNELS = ("auto", "first", "last")
@@ -54,7 +55,8 @@ class Recipe:
     well) whose L2-normalised vectors are averaged. max_tokens: of one window of a text; overlap: tokens
     that neighbouring windows share. long_texts: "windows" pools over all windows of a longer text,
     "chunk" makes each an item of its own, "cut" takes the first. pca / whiten: dimensions kept, at
-    most one of the two. normalize: rows have unit length.
+    most one of the two. whiten_power: how far whitening goes, from 0 (PCA) to 1 (every direction gets the same
+    variance). normalize: rows have unit length.
     """
 
     modality: Modality
@@ -79,6 +81,7 @@ class Recipe:
     long_texts: str = "windows"
     pca: int | None = None
     whiten: int | None = None
+    whiten_power: float = 1.0
     normalize: bool = True
     precision: str = "float32"
 
@@ -100,6 +103,12 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}; it must be at least 1")
+        if not 0 < self.whiten_power <= 1:
+            raise UsageError(
+                f"whiten_power is {self.whiten_power}; it must be above 0 and at most 1, whitening in full"
+            )
+        if self.whiten_power != 1 and self.whiten is None:
+            raise UsageError("whiten_power is given without whiten; say with whiten how many dimensions to keep")
         if self.overlap is not None and self.overlap < 0:
             raise UsageError(f"overlap is {self.overlap}; it must be at least 0")
         if not self.scales:
@@ -196,7 +205,7 @@ _LISTS: dict[str, tuple[str, type]] = {
 }
 _KINDS: dict[str, tuple[type, tuple[str, ...]]] = {
     "a whole number": (Integral, ("size", "max_tokens", "overlap", "pca", "whiten")),
-    "a number": (Real, ("gem_p",)),
+    "a number": (Real, ("gem_p", "whiten_power")),
     "true or false": (bool, ("flip", "normalize")),
 }
 
@@ -249,6 +258,7 @@ class RecipeFields(TypedDict, total=False):
     long_texts: str | None
     pca: int | None
     whiten: int | None
+    whiten_power: float | None
     metric: str | None
     normalize: bool | None
     precision: str | None

@@ -55,7 +55,7 @@ def minilm():
 def image_encoder():
     import embedsearch as es
 
-    return es.Encoder("vgg16", weights="packaged", size=SIZE)
+    return es.Encoder("vgg16", weights="packaged", size=SIZE, pooling="auto")  # as a build does
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,7 @@ def test_whatever_a_build_takes_can_be_added(index, emoji, tmp_path):
     assert index.add(pixels, ids=["noise", "more"], metadata={"price": [7, 8]}).n_new == 2
     assert index.search(pixels[1], k=1)[0].id == "more" and index.item("g2").metadata == {"price": 2}
     assert index.search(emoji["google"][61], k=1, where="price >= 0")[0].id == "g1"
-    expected = es.Encoder("vgg16", weights="packaged", size=64).encode([emoji["google"][62], pixels[0]])
+    expected = es.Encoder("vgg16", weights="packaged", size=64, pooling="auto").encode([emoji["google"][62], pixels[0]])
     np.testing.assert_allclose(index.vectors(["g2", "noise"]), expected, atol=1e-6)
     (tmp_path / "t.txt").write_text("a text\n")
     with pytest.raises(EmbedSearchError):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from sklearn.covariance import LedoitWolf, ledoit_wolf_shrinkage
 from sklearn.decomposition import PCA
 
 from embedsearch.errors import DamagedIndexError, UsageError
@@ -13,17 +14,54 @@ def sample(rng):
     return (rng.normal(size=(400, 12)) * scales @ rng.normal(size=(12, 12)) + 5).astype(np.float32)
 
 
-@pytest.mark.parametrize("whiten", [False, True])
-def test_projection_is_scikit_learns(sample, whiten):
-    ours = fit_projection(sample, 7, whiten=whiten)(sample)
-    theirs = PCA(7, whiten=whiten, svd_solver="full").fit_transform(sample.astype(np.float64))
+@pytest.mark.parametrize("n", [400, 9])
+def test_projection_is_scikit_learns(sample, n):
+    sample = sample[:n]  # more and fewer vectors than dimensions go by different roads
+    ours = fit_projection(sample, 7, whiten=False)(sample)
+    theirs = PCA(7, svd_solver="full").fit_transform(sample.astype(np.float64))
     signs = np.sign((ours * theirs).sum(axis=0))
     np.testing.assert_allclose(ours, theirs * signs, atol=1e-3 * np.abs(theirs).max())
 
 
-def test_whitened_dimensions_are_uncorrelated_with_unit_variance(sample):
-    y = fit_projection(sample, 8, whiten=True)(sample)
-    np.testing.assert_allclose(np.cov(y.T), np.eye(8), atol=1e-3)
+@pytest.mark.parametrize("n", [400, 40, 14, 9])
+def test_whitened_by_the_covariance_that_scikit_learns_ledoit_wolf_shrinks(sample, n):
+    sample = sample[:n]
+    projection = fit_projection(sample, 7, whiten=True)
+    assert projection.shrinkage == pytest.approx(ledoit_wolf_shrinkage(sample.astype(np.float64)), rel=1e-6)
+    unit = projection.matrix.T @ LedoitWolf().fit(sample.astype(np.float64)).covariance_ @ projection.matrix
+    np.testing.assert_allclose(unit, np.eye(7) * (n - 1) / n, atol=1e-3)  # scikit-learn divides by n
+
+
+def test_the_power_of_whitening_is_that_of_the_standard_deviations(sample):
+    full, half = (fit_projection(sample, 7, whiten=True, power=power) for power in (1.0, 0.5))
+    plain = fit_projection(sample, 7, whiten=False)
+    deviations = 1 / np.linalg.norm(full.matrix, axis=0)  # directions have unit length, and are divided by them
+    np.testing.assert_allclose(half.matrix, plain.matrix / np.sqrt(deviations), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(full.matrix, plain.matrix / deviations, rtol=1e-4, atol=1e-6)
+
+
+def test_with_plenty_of_vectors_whitened_dimensions_are_uncorrelated_with_unit_variance(rng):
+    x = (rng.normal(size=(20_000, 12)) * np.linspace(3, 1, 12)).astype(np.float32)
+    np.testing.assert_allclose(np.cov(fit_projection(x, 8, whiten=True)(x).T), np.eye(8), atol=5e-3)
+
+
+def test_whitening_to_nearly_as_many_dimensions_as_vectors_keeps_what_is_alike_alike(rng):
+    """Two noisy views of each item; unshrunk whitening finds less than half of what is found without it."""
+    items = rng.normal(size=(80, 64)) * np.geomspace(1, 0.01, 64)
+    one, other = ((items + rng.normal(size=items.shape) * 0.1).astype(np.float32) for _ in range(2))
+
+    def found(x, y):
+        return np.mean((l2_normalize(x) @ l2_normalize(y).T).argmax(axis=1) == np.arange(80))
+
+    projection = fit_projection(one, 64, whiten=True)
+    plain = PCA(64, whiten=True, svd_solver="full").fit(one)
+    shrunk = found(projection(other), projection(one))
+    assert found(plain.transform(other), plain.transform(one)) < 0.5 * shrunk
+    assert shrunk >= 0.95 * found(other, one)
+    assert projection.note == (
+        f"fitted on 80 vectors of 64 dimensions, shrunk by {projection.shrinkage:.2g} towards equal variances"
+    )
+    assert fit_projection(one, 8, whiten=False).note == "fitted on 80 vectors of 64 dimensions"
 
 
 def test_the_same_sample_gives_the_same_projection_and_it_survives_the_disk(sample, tmp_path):
@@ -33,6 +71,15 @@ def test_the_same_sample_gives_the_same_projection_and_it_survives_the_disk(samp
     loaded = Projection.load(tmp_path / "p.safetensors")
     np.testing.assert_array_equal(loaded.matrix, first.matrix)
     np.testing.assert_array_equal(loaded.mean, first.mean)
+    assert (loaded.n_sample, loaded.shrinkage) == (400, first.shrinkage)
+
+
+def test_a_file_of_before_fits_were_told_is_read(tmp_path):
+    from safetensors.numpy import save_file
+
+    save_file({"mean": np.zeros(2, np.float32), "matrix": np.eye(2, dtype=np.float32)}, tmp_path / "p.safetensors")
+    loaded = Projection.load(tmp_path / "p.safetensors")
+    assert (loaded.n_sample, loaded.shrinkage, loaded.note) == (None, None, "")
 
 
 def test_directions_without_variance_are_not_blown_up(rng):

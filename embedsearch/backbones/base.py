@@ -48,7 +48,8 @@ class Backbone(ABC):
     max_tokens, overlap: of the windows of a text. preprocess: the name under which it can be found
     again. max_length: the `length` of a usual item. code_sha256: of code of the user's own.
     weights_sha256: of the file(s) the weights came from, or of the weights themselves.
-    weights_origin: where they were, for people. default_layer: taken when none is named. concurrent: passes may run
+    weights_origin: where they were, for people. default_layer: taken when none is named. map_pooling: of maps,
+    when a build names none. concurrent: passes may run
     in several threads at once, and do not wait for each other.
     thread_safe: may be called from several threads, which may have to wait for each other.
     device_type: "cpu", "cuda", ... of the device that passes run on.
@@ -65,6 +66,7 @@ class Backbone(ABC):
     weights_sha256: str
     weights_origin: str
     default_layer: str
+    map_pooling: str = "mean"
     concurrent: bool = False
     thread_safe: bool = False
     device_type: str = "cpu"

@@ -43,6 +43,7 @@ class TorchvisionBackbone(NamedBackbone):
         transforms = models.get_model_weights(name).DEFAULT.transforms()
         module, table, self.size = _skeleton(name, options.size)
         self.default_layer = _default_layer(name, table.listed())
+        self.map_pooling = "rmac" if name.startswith("vgg") else "mean"  # measured: docs/quality.md
         maps = [info.shape for info in table.listed() if info.shape is not None and len(info.shape) == 3]
         self._largest_map = max(map(math.prod, maps), default=0)
         loaded = vision_weights(name, options.weights, options.expect_sha256)

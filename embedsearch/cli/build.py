@@ -86,6 +86,10 @@ def build(
     cut: options.Cut = False,
     pca: Annotated[Optional[int], typer.Option(help="Reduce to this many dimensions by PCA.")] = None,
     whiten: Annotated[Optional[int], typer.Option(help="Reduce to this many dimensions by PCA-whitening.")] = None,
+    whiten_power: Annotated[
+        Optional[float],
+        typer.Option(help="How far --whiten goes: 1 in full, towards 0 as PCA; .5 often finds more. Default: 1."),
+    ] = None,
     metric: Annotated[Optional[str], typer.Option(help="cosine, ip or l2. Default: cosine.")] = None,
     normalize: Annotated[
         Optional[bool],
@@ -135,8 +139,8 @@ def build(
             recipe=recipe, backbone=backbone, weights=weights, preprocess=preprocess, channels=channels,
             layer=layer or None, layer_weights=layer_weight or None, combine=combine, pooling=pooling, gem_p=gem_p,
             size=size, fit=fit, scales=scale or None, flip=flip, max_tokens=max_tokens, overlap=overlap,
-            long_texts=options.long_texts(chunk, cut), pca=pca, whiten=whiten, metric=metric, normalize=normalize,
-            modality=modality, ids=ids, id_prefix=id_prefix, metadata=metadata,
+            long_texts=options.long_texts(chunk, cut), pca=pca, whiten=whiten, whiten_power=whiten_power,
+            metric=metric, normalize=normalize, modality=modality, ids=ids, id_prefix=id_prefix, metadata=metadata,
             id_column=id_column, text_column=text_column, image_column=image_column,
             index=index, recall=recall, memory=memory, latency_ms=latency_ms,
             batch_size=options.auto_int("--batch-size", batch_size),
@@ -160,6 +164,7 @@ def build(
             "reasons",
             "renamed",
             "index",
+            "projection",
         )
         told = {name: getattr(report, name) for name in fields}
         told["timing"] = None if report.timing is None else asdict(report.timing)
@@ -193,6 +198,8 @@ def _told(report: object, target: Path) -> list[str]:
         lines.append(f"encoded by {report.encoder}")
     if report.encoder and report.timing is not None:
         lines.append(f"time      {time_spent(report.timing, report.n_new)}")
+    if report.projection:
+        lines.append(f"{'projection':<9} {report.projection}")
     if report.index and not report.up_to_date:
         lines += [f"{label:<9} {line}" for label, line in how_it_finds(report.index)]
     if report.n_truncated:

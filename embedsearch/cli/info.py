@@ -63,7 +63,8 @@ def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
             ("pooling", pooling),
         ]
     if recipe["pca"] or recipe["whiten"]:
-        lines.append(("projection", f"PCA to {recipe['pca']}" if recipe["pca"] else f"whitened to {recipe['whiten']}"))
+        what = f"PCA to {recipe['pca']}" if recipe["pca"] else _whitened(recipe)
+        lines.append(("projection", ", ".join(filter(None, (what, about["projection"])))))
     lines += [
         *how_it_finds(index),
         ("size", f"{_bytes(about['disk_bytes'])} on disk"),
@@ -79,6 +80,11 @@ def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
     lines.append(("left out", counted(about["n_skipped"], "input")))
     lines += [("", f"{count:,} x {reason}") for reason, count in list(about["skipped"].items())[:10]]
     return lines
+
+
+def _whitened(recipe: dict[str, Any]) -> str:
+    power = recipe["whiten_power"]
+    return f"whitened to {recipe['whiten']}" + (f" (power {power:g})" if power != 1 else "")
 
 
 def _unfinished(about: dict[str, Any]) -> list[tuple[str, str]]:

@@ -49,7 +49,7 @@ Combine = Annotated[
         show_default=False,
     ),
 ]
-_POOLING_DEFAULT = "Default: mean."
+_POOLING_DEFAULT = "auto (the default of build): rmac for maps of VGG, else mean (that of embed)."
 Pooling = Annotated[Value, typer.Option(help=_POOLING_DEFAULT, show_default=False)]  # names: see NamingCommand
 GemP = Annotated[Value, typer.Option(help="Exponent of gem. Default: 3.", show_default=False)]
 

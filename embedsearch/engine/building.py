@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from embedsearch.config import Recipe, RecipeFields, parse_enum, read_recipe
+from embedsearch.artifact import Layout
+from embedsearch.config import AUTO, Recipe, RecipeFields, parse_enum, read_recipe
 from embedsearch.engine.index import Index
 from embedsearch.engine.inputs import Beside, open_input, read_as, warn_of_skips
 from embedsearch.engine.opening import open as open_index
@@ -14,6 +15,7 @@ from embedsearch.errors import SourceError, UsageError, unknown
 from embedsearch.index.choose import changed_request
 from embedsearch.pipeline.build import BuildReport, run_build
 from embedsearch.pipeline.fit import check_width
+from embedsearch.pipeline.state import recorded_recipe
 from embedsearch.pipeline.table import EmbeddingTable
 from embedsearch.sources import ArraySource, Columns, ItemSource
 from embedsearch.types import Metric, Modality, NoProgress, Progress
@@ -113,6 +115,10 @@ def build_with_report(source: Any, out: str | Path, **options: Unpack[BuildOptio
         return run_build(opened, Path(out), request, None, asked=wanted, restart=restart, progress=silent)
     from embedsearch.pipeline.encode import Encoder
 
+    if "pooling" not in asked and not restart:
+        recorded = recorded_recipe(Layout(Path(out)))
+        if recorded is not None and recorded.backbone is not None and recorded.pooling == "mean":
+            asked["pooling"] = "mean"  # built when that was the default of every network: it stays what it is
     request = _encoder_recipe(opened.modality if kind is None else kind, asked, with_network)
     encoder = Encoder.from_recipe(request, module=module, preprocess=preprocess, **run)
     if opened.modality is Modality.TENSOR and encoder.recipe.modality is Modality.IMAGE:
@@ -153,7 +159,7 @@ def _without_unset(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _encoder_recipe(modality: Modality, fields: dict[str, Any], with_network: bool) -> Recipe:
     usual = {} if with_network else {"backbone": _DEFAULT_BACKBONE.get(modality)}
     # unit length is the default under every metric: lengths of pooled activations mean little
-    return Recipe.from_dict({"precision": "auto", **usual, **fields, "modality": modality.value})
+    return Recipe.from_dict({"precision": "auto", "pooling": AUTO, **usual, **fields, "modality": modality.value})
 
 
 def _vector_recipe(fields: dict[str, Any], module: Any) -> Recipe:

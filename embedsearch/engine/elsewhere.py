@@ -48,6 +48,11 @@ def load_encoder(root: Path, manifest: Manifest, elsewhere: Elsewhere, **run: An
     return Encoder.from_recipe(recipe, projection=projection, module=module, preprocess=elsewhere.preprocess, **run)
 
 
+def fitted_how(root: Path, manifest: Manifest) -> str:
+    """How the PCA or whitening of the index at `root` was fitted; "" without one, or where that was not kept."""
+    return Projection.load(root / manifest.postprocess).note if manifest.postprocess else ""
+
+
 def _require_same_kind(built_with: str | None, given: str) -> None:
     if not (is_own(str(built_with)) and is_own(given)):
         raise ContradictionError(

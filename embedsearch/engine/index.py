@@ -17,7 +17,7 @@ from embedsearch.artifact.lock import is_being_written
 from embedsearch.artifact.pending import unfinished_build
 from embedsearch.artifact.skipped import skip_reasons
 from embedsearch.engine.asking import Wanted, answers, as_queries, source_width
-from embedsearch.engine.elsewhere import Elsewhere, load_encoder
+from embedsearch.engine.elsewhere import Elsewhere, fitted_how, load_encoder
 from embedsearch.errors import UsageError
 from embedsearch.pipeline.search import Searcher, as_ids
 from embedsearch.types import Hit, Hits, Modality, NoProgress, Progress
@@ -302,9 +302,9 @@ class Index:
         return searcher.store.hits(searcher.rows_of([item_id]), np.array([np.nan], np.float32))[0]
 
     def info(self) -> dict[str, Any]:
-        """The manifest as plain data: recipe, counts, index and its measured recall, versions, sizes, what has changed
-        since the index file was built, adds and a build that have not finished (their sources), whether another process
-        is writing now, and how often each reason stands in skipped.jsonl."""
+        """The manifest as plain data: recipe, counts, index and its measured recall, versions, sizes, how PCA or
+        whitening was fitted, what has changed since the index file was built, adds and a build that have not finished
+        (their sources), whether another process is writing now, and how often each reason stands in skipped.jsonl."""
         searcher = self._searcher
         body = searcher.manifest.to_dict()
         sizes = {name: int(record["size"]) for name, record in body.pop("files").items()}
@@ -318,6 +318,7 @@ class Index:
             "store_bytes": store,
             "index_bytes": sizes[searcher.manifest.index.file],
             "n_added": searcher.store.n_added,
+            "projection": fitted_how(self.path, searcher.manifest),
             "drift": asdict(searcher.drift()),
             "unfinished_adds": unfinished_adds(self.path),
             "unfinished_build": unfinished_build(self.path, searcher.manifest.generation),

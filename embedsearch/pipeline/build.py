@@ -25,7 +25,7 @@ from embedsearch.pipeline.precision import N_LOOKED_AT
 from embedsearch.pipeline.skips import SkipLog, nothing_to_index
 from embedsearch.pipeline.state import BuildState, open_state, recorded_recipe, require_ours, stored, tidy
 from embedsearch.pipeline.timing import STORING, Clock, Timing
-from embedsearch.postprocess import Postprocess
+from embedsearch.postprocess import Postprocess, Projection
 from embedsearch.sources import UNLISTED, ArraySource, ItemSource
 from embedsearch.store import ItemStore, Ledger, StoreWriter
 from embedsearch.store.writer import latest_version
@@ -41,7 +41,8 @@ class BuildReport:
     n_guests: inputs that were added from other sources, and stay. n_dropped: items that were added, and are gone
     because the build began anew. reasons: why inputs were left out, and how often. renamed: metadata columns that are
     kept under other names. up_to_date: nothing to do. index: what the index is and was measured to do, as IndexEntry
-    has it. timing: of the extraction, None where nothing was extracted.
+    has it. projection: how PCA or whitening was fitted, "" without. timing: of the extraction, None where nothing was
+    extracted.
     """
 
     root: Path
@@ -60,6 +61,7 @@ class BuildReport:
     reasons: dict[str, int] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
     index: dict[str, Any] = field(default_factory=dict)
+    projection: str = ""
     timing: Timing | None = None
 
 
@@ -100,6 +102,8 @@ def run_build(
             manifest = commit_generation(layout, state, source, encoder, index, skips, progress)
         report.n_items, report.n_truncated = manifest.n_items, manifest.n_truncated
         report.index = asdict(manifest.index)
+        if manifest.postprocess is not None:
+            report.projection = Projection.load(layout.root / manifest.postprocess).note
         if not state.updates and state.manifest is not None:
             with contextlib.suppress(DamagedIndexError, OSError, ValueError):  # what is replaced may be damaged
                 report.n_dropped = ItemStore.open(layout.items, state.manifest.store.version).n_added

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsearch.config import Recipe, parse_enum
+from embedsearch.config import AUTO, Recipe, parse_enum
 from embedsearch.errors import ItemError, UsageError
 from embedsearch.executors import Executor, LocalExecutor, ThreadExecutor, n_cores
 from embedsearch.pipeline.content import load, view_size
@@ -48,7 +48,8 @@ class Encoder:
     model in memory, which is never changed. weights: "auto", "packaged", a path, or a hub name.
     layer: a module name or familiar alias, or several; None takes the backbone's default. combine: of several
     layers, "concat" (each pooled, L2-normalised and times its entry of layer_weights, one after the
-    other) or "mean" (of the activations, before pooling). pooling: a registered name; gem_p: exponent of gem.
+    other) or "mean" (of the activations, before pooling). pooling: a registered name, or "auto", what
+    a build takes when none is named: R-MAC for the maps of a VGG, else the mean; gem_p: exponent of gem.
 
     Of a network of your own: modality: "tensor" (the default: arrays of its own input shape, without a batch
     axis), "image" or "text". preprocess: the function from one item (of pictures an upright RGB PIL image)
@@ -161,7 +162,8 @@ class Encoder:
         from embedsearch.backbones import open_backbone
         from embedsearch.registry import POOLING
 
-        POOLING.get(recipe.pooling)
+        if recipe.pooling != AUTO:
+            POOLING.get(recipe.pooling)
         for name, value in (("batch_size", batch_size), ("threads", threads)):
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}; it must be at least 1")

@@ -21,7 +21,9 @@ def fit_on_store(store: ItemStore, recipe: Recipe) -> Projection:
     """
     sample = store.vectors_at(sample_rows(len(store)))
     try:
-        return fit_projection(sample, int(recipe.out_dim or 0), whiten=recipe.whiten is not None)
+        return fit_projection(
+            sample, int(recipe.out_dim or 0), whiten=recipe.whiten is not None, power=recipe.whiten_power
+        )
     except UsageError as error:
         raise UsageError(f"{_asked(recipe)}: {error}; what was extracted is kept") from error
 

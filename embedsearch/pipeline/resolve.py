@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedsearch.config import Recipe
+from embedsearch.config import AUTO, Recipe
 from embedsearch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def resolve(recipe: Recipe, backbone: Backbone) -> Recipe:
                 f"layer {averages[0]!r} is an average of layers and stands alone, not with {len(layers) - 1} more"
             )
         layers, combine = AVERAGES[layers[0]], "mean"
+    names = tuple(backbone.resolve_layer(layer) for layer in layers)
     return replace(
         recipe,
         modality=backbone.modality,
@@ -42,9 +43,19 @@ def resolve(recipe: Recipe, backbone: Backbone) -> Recipe:
         weights_sha256=backbone.weights_sha256,
         code_sha256=backbone.code_sha256,
         preprocess=backbone.preprocess,
-        layers=tuple(backbone.resolve_layer(layer) for layer in layers),
+        layers=names,
         combine=combine if len(layers) > 1 else "concat",
+        pooling=recipe.pooling if recipe.pooling != AUTO else _usual_pooling(backbone, names),
         size=backbone.size,
         max_tokens=backbone.max_tokens,
         overlap=None if recipe.long_texts == "cut" else backbone.overlap,
     )
+
+
+def _usual_pooling(backbone: Backbone, layers: tuple[str, ...]) -> str:
+    """What a build takes where no pooling is named: the backbone's own where its layers are maps, else the mean."""
+    if backbone.map_pooling == "mean":
+        return "mean"
+    blanks = backbone.blank(layers)
+    maps = blanks is not None and all(features.grid is not None for features in blanks.values())
+    return backbone.map_pooling if maps else "mean"

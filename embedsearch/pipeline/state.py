@@ -82,7 +82,7 @@ def open_state(layout: Layout, recipe: Recipe, source: ItemSource | ArraySource,
         # pooled vectors serve any projection, so another one may be asked for without extracting again
         other = pending.recipe
         if recipe.needs_fit and other.needs_fit:
-            other = replace(other, pca=recipe.pca, whiten=recipe.whiten)
+            other = replace(other, pca=recipe.pca, whiten=recipe.whiten, whiten_power=recipe.whiten_power)
         _require_same(layout, recipe, source, other, pending.source, "an unfinished build")
         replace(pending, recipe=recipe).write(layout)
         items_are_fresh = recipe.needs_fit or latest_version(layout.items) <= pending.base_version
