@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-COMMANDS = ("build", "query", "recommend", "add", "delete", "optimize", "info", "layers", "embed")
+COMMANDS = ("build", "query", "explain", "recommend", "add", "delete", "optimize", "info", "layers", "embed")
 
 
 def page() -> str:

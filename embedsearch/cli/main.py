@@ -13,7 +13,7 @@ import typer
 from embedsearch.cli.app import app
 from embedsearch.errors import EmbedSearchError, UsageError
 
-_COMMANDS = ("add", "build", "delete", "embed", "info", "layers", "optimize", "query", "recommend")
+_COMMANDS = ("add", "build", "delete", "embed", "explain", "info", "layers", "optimize", "query", "recommend")
 
 # the base of the parser's errors, in whichever copy of click this typer uses
 _ClickError: Any = typer.BadParameter.__mro__[2]
