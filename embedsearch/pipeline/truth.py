@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedsearch.best import QUERIES, Best
 from embedsearch.evaluate import recall_with_ties
 from embedsearch.index.flat import FlatIndex
 from embedsearch.store import ItemStore
@@ -15,7 +16,8 @@ from embedsearch.types import Metric, Progress
 from embedsearch.vectors import Matrix
 
 N_QUERIES = 2000
-_BLOCK_VALUES = 2**22
+_BLOCK_VALUES = 2**22  # of vectors that are read at a time
+_ROWS = 2048  # that are compared at a time: few, so that it is soon known what is good
 _SEED = 1
 
 Rows = NDArray[np.int64]
@@ -76,30 +78,44 @@ def exact_truth(store: ItemStore, own: Rows, depth: int, metric: Metric, progres
     apart: none of `own` is an answer to any other.
     """
     xq = store.vectors_at(own)
-    is_own = np.zeros(len(store), np.bool_)
-    is_own[own] = True
-    depth = min(depth, len(store) - (len(own) if apart else 1))
-    scores = np.empty((len(own), 0), np.float32)
-    rows = np.empty((len(own), 0), np.int64)
+    n = len(store)
+    held_out = np.zeros(n, np.bool_)
+    held_out[own] = apart
+    depth = min(depth, n - (len(own) if apart else 1))
+    # under l2 by products as well, |x - q|² being |x|² - 2 q·x + |q|²: about the queries' mean, for far from the
+    # origin nothing but rounding would be left of that
+    centre = xq.mean(axis=0) if metric is Metric.L2 and len(xq) else np.zeros(store.dim, np.float32)
+    asked = xq - centre
+    parts = [slice(first, first + QUERIES) for first in range(0, len(own), QUERIES)]
+    best = [Best(len(own[part]), depth) for part in parts]
     start = 0
-    progress.stage("exact answers to measure by", len(store))
-    for block in store.vector_blocks(max(_BLOCK_VALUES // store.dim, 256)):
-        rows_here = np.arange(start, start + len(block))
+    progress.stage("exact answers to measure by", n)
+    for block in _few_at_a_time(store.vector_blocks(max(_BLOCK_VALUES // store.dim, 256))):
+        rows = np.arange(start, start + len(block))
+        block = block - centre if metric is Metric.L2 else block
+        shifts = (block**2).sum(axis=1) / 2 if metric is Metric.L2 else None
+        for part, theirs in zip(parts, best, strict=True):
+            scores = asked[part] @ block.T
+            if shifts is not None:
+                scores -= shifts
+            scores[:, held_out[rows]] = -np.inf
+            here = np.flatnonzero((own[part] >= start) & (own[part] < start + len(block)))
+            scores[here, own[part][here] - start] = -np.inf
+            theirs.offer(scores, rows)
         start += len(block)
         progress.advance(len(block))
-        if apart:
-            rows_here, block = rows_here[~is_own[rows_here]], block[~is_own[rows_here]]
-        if len(block) == 0:
-            continue
-        part = FlatIndex.create(store.dim, metric, {})
-        part.train(block)
-        part.add(block)
-        # the own row may be among them
-        found_scores, found = part.search(xq, min(depth + 1, len(block)), {})
-        found = rows_here[found]
-        found_scores[found == own[:, None]] = -np.inf if metric.higher_is_better else np.inf
-        scores, rows = _merged((scores, found_scores), (rows, found), depth, metric.higher_is_better)
-    return Truth(own, xq, rows, scores, metric, store.vectors_at)
+    ranked = [theirs.ranked() for theirs in best]
+    found = np.concatenate([rows for rows, _ in ranked]) if ranked else np.empty((0, depth), np.int64)
+    scores = np.concatenate([scores for _, scores in ranked]) if ranked else np.empty((0, depth), np.float32)
+    if metric is Metric.L2:
+        scores = np.maximum((asked**2).sum(axis=1, keepdims=True) - 2 * scores, 0)
+    return Truth(own, xq, found, scores, metric, store.vectors_at)
+
+
+def _few_at_a_time(blocks: Iterable[Matrix]) -> Iterator[Matrix]:
+    for block in blocks:
+        for first in range(0, len(block), _ROWS):
+            yield block[first : first + _ROWS]
 
 
 def _merged(

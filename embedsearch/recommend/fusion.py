@@ -7,7 +7,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from embedsearch.recommend.tally import Pool, Rows, Scores, best_of_votes
+from embedsearch.best import Rows, Scores
+from embedsearch.recommend.tally import Pool, best_of_votes
 from embedsearch.recommend.variety import relevance
 
 Fusion = Literal["rank", "score"]

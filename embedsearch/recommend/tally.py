@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.int64]
-Scores = NDArray[np.float32]
+from embedsearch.best import Rows, Scores, best_first
+
 Together = Literal["sum", "max"]
 
 _USERS, _VOTES = 256, 2**22  # of one step, so that a key has room for user, value and place
@@ -119,19 +119,3 @@ def _top(owner: Rows, sums: NDArray[np.float64], n_owners: int, depth: int) -> R
     place = np.arange(len(owner)) - np.searchsorted(owner, np.arange(n_owners))[owner]
     top: Rows = order[place < depth]
     return top
-
-
-def best_first(owner: Rows, scores: Scores) -> Rows:
-    """The order by owner (from 0), then by score (no NaN), best first, then by place."""
-    if len(owner) == 0:
-        return owner
-    bits = max(len(owner) - 1, 1).bit_length()
-    if int(owner.max()).bit_length() + 32 + bits > 64:
-        return np.lexsort((-scores, owner))
-    raw = (scores + np.float32(0)).view(np.uint32)  # -0 is 0
-    # the larger a float, the smaller this number
-    falling = np.where(raw >> 31, raw, ~raw & np.uint32(2**31 - 1)).astype(np.uint64)
-    packed = owner.astype(np.uint64) << np.uint64(32 + bits) | falling << np.uint64(bits)
-    packed |= np.arange(len(owner), dtype=np.uint64)
-    packed.sort()
-    return (packed & np.uint64(2**bits - 1)).astype(np.int64)

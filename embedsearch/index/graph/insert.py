@@ -19,13 +19,14 @@ _MOST_NEW = 4096  # links back that are looked at for one node in one batch
 
 
 @njit(inline="always")
-def _choose(graph, nodes, distances, count, alpha, out, place):
-    """Writes the links chosen among candidates (nearest first) to out[place:][:degree], -1 behind the last.
+def _choose(graph, nodes, distances, agreed, count, alpha, fresh, out, place):
+    """Writes the links chosen among candidates (nearest first) to out[place:][:degree], -1 behind the last; how many.
 
-    Of nodes with the same code the rule would keep one, and lose the others to every walk; so a quarter of the links
-    may be to such.
+    agreed: bool per candidate; of these none leaves out another, for they were chosen together before. fresh: room
+    for `degree` numbers. Of nodes with the same code the rule would keep one, and lose the others to every walk; so a
+    quarter of the links may be to such.
     """
-    n, n_same, width, degree = 0, 0, graph.width, graph.degree
+    n, n_fresh, n_same, width, degree = 0, 0, 0, graph.width, graph.degree
     for candidate in range(count):
         node, limit = nodes[candidate], np.float32(distances[candidate])
         keep = True
@@ -33,27 +34,33 @@ def _choose(graph, nodes, distances, count, alpha, out, place):
             keep = n_same < degree // 4
             n_same += 1
         else:
-            for chosen in range(n):
-                other = out[place + chosen]
+            for number in range(n_fresh if agreed[candidate] else n):
+                other = out[place + (fresh[number] if agreed[candidate] else number)]
                 between = l2_bytes(graph.heads, np.intp(node) * width, graph.heads, np.intp(other) * width, width)
                 if alpha * np.float32(between) <= limit:
                     keep = False
                     break
         if keep:
             out[place + n] = node
+            if not agreed[candidate]:
+                fresh[n_fresh] = n
+                n_fresh += 1
             n += 1
             if n == degree:
                 break
     for rest in range(n, degree):
         out[place + rest] = -1
+    return n
 
 
 @compiled
-def find_links(graph, batch, entries, size, alpha, chosen, first, last):
-    """For batch[first:last], the links each would take, into `chosen` (flat, `degree` a node)."""
+def find_links(graph, batch, entries, size, alpha, chosen, n_agreed, first, last):
+    """For batch[first:last], the links each would take, into `chosen` (flat, `degree` a node), and how many into
+    `n_agreed` (int32 per node)."""
     degree = graph.degree
     beam, seen, met = np.empty(size, np.uint64), np.empty(N_SEEN, np.int32), np.empty(degree, np.int32)
     nodes, distances = np.empty(size, np.int32), np.empty(size, np.int32)
+    agreed, fresh = np.zeros(size, np.bool_), np.empty(degree, np.int32)
     everything, unused = np.empty(0, np.bool_), np.empty(1, np.uint64)
     for place in range(first, last):
         node = batch[place]
@@ -64,15 +71,20 @@ def find_links(graph, batch, entries, size, alpha, chosen, first, last):
             if node_of(key) != node:  # an entry meets itself
                 nodes[n], distances[n] = node_of(key), np.int32(key >> np.uint64(32))
                 n += 1
-        _choose(graph, nodes, distances, n, alpha, chosen, np.intp(place) * degree)
+        n_agreed[node] = _choose(graph, nodes, distances, agreed, n, alpha, fresh, chosen, np.intp(place) * degree)
 
 
 @compiled
-def link_back(graph, targets, starts, sources, alpha, first, last):
-    """Links each of targets[first:last] to sources[starts[i]:starts[i + 1]]; where that is too many, chooses anew."""
+def link_back(graph, targets, starts, sources, alpha, n_agreed, first, last):
+    """Links each of targets[first:last] to sources[starts[i]:starts[i + 1]]; where that is too many, chooses anew.
+
+    n_agreed: int32 per node: so many of its first links were chosen together. Comparing them again would be most of the
+    work of making a graph.
+    """
     heads, width, links, degree = graph.heads, graph.width, graph.links, graph.degree
     nodes = np.empty(degree + _MOST_NEW, np.int32)
     distances = np.empty(degree + _MOST_NEW, np.int32)
+    agreed, fresh = np.empty(degree + _MOST_NEW, np.bool_), np.empty(degree, np.int32)
     for at in range(first, last):
         target = targets[at]
         place = np.intp(target) * degree
@@ -92,12 +104,13 @@ def link_back(graph, targets, starts, sources, alpha, first, last):
         for i in range(n):  # sorted by distance, then by node
             node = nodes[i]
             distance = l2_bytes(heads, np.intp(target) * width, heads, np.intp(node) * width, width)
+            is_agreed = i < n_agreed[target]
             j = i
             while j > 0 and (distances[j - 1] > distance or (distances[j - 1] == distance and nodes[j - 1] > node)):
-                nodes[j], distances[j] = nodes[j - 1], distances[j - 1]
+                nodes[j], distances[j], agreed[j] = nodes[j - 1], distances[j - 1], agreed[j - 1]
                 j -= 1
-            nodes[j], distances[j] = node, distance
-        _choose(graph, nodes, distances, n, alpha, links, place)
+            nodes[j], distances[j], agreed[j] = node, distance, is_agreed
+        n_agreed[target] = _choose(graph, nodes, distances, agreed, n, alpha, fresh, links, place)
 
 
 @njit(inline="always")

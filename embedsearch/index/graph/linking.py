@@ -29,6 +29,7 @@ class Linker:
         self._alpha = alpha
         self._links = graph.links.reshape(len(entries), graph.degree)
         self._links[:] = -1
+        self._n_agreed = np.zeros(len(entries), np.int32)  # of each node's links, see insert.py
         self._n_linked = 0
         self._nodes = np.empty(0, np.int32)
 
@@ -47,26 +48,26 @@ class Linker:
             size = min(max(self._n_linked, 1), int(_BATCH_SHARE * n) + 1, len(order) - done)
             batch = np.sort(order[done : done + size])
             begin = np.ascontiguousarray(self._entries[batch])
-            self._links[batch] = forward = _find(self._graph, batch, begin, self._beam, self._alpha)
-            _link_back(self._graph, batch, forward, self._alpha)
+            self._links[batch] = forward = _find(self._graph, batch, begin, self._beam, self._alpha, self._n_agreed)
+            _link_back(self._graph, batch, forward, self._alpha, self._n_agreed)
             done += size
             self._n_linked += size
             report(size)
         self._nodes = np.union1d(self._nodes, nodes)  # those of before, too, may have lost the way that led to them
-        reaching.reach_all(self._graph.links, self._graph.degree, np.unique(self._entries), self._nodes, n)
+        reaching.reach_all(self._graph.links, self._graph.degree, np.unique(self._entries), self._nodes, self._n_agreed)
 
 
-def _find(graph: Graph, batch: Links, entries: Links, beam: int, alpha: float) -> Links:
+def _find(graph: Graph, batch: Links, entries: Links, beam: int, alpha: float, n_agreed: Links) -> Links:
     chosen = np.empty(len(batch) * graph.degree, np.int32)
 
     def find(first: int, last: int) -> None:
-        insert.find_links(graph, batch, entries, beam, np.float32(alpha), chosen, first, last)
+        insert.find_links(graph, batch, entries, beam, np.float32(alpha), chosen, n_agreed, first, last)
 
     in_slices(find, len(batch))
     return chosen.reshape(len(batch), graph.degree)
 
 
-def _link_back(graph: Graph, batch: Links, forward: Links, alpha: float) -> None:
+def _link_back(graph: Graph, batch: Links, forward: Links, alpha: float, n_agreed: Links) -> None:
     there = forward >= 0
     sources, targets = np.repeat(batch, there.sum(axis=1)), forward[there]
     order = np.argsort(targets, kind="stable")
@@ -75,6 +76,6 @@ def _link_back(graph: Graph, batch: Links, forward: Links, alpha: float) -> None
     starts = np.append(starts, len(targets))
 
     def back(first: int, last: int) -> None:
-        insert.link_back(graph, unique, starts, sources, np.float32(alpha), first, last)
+        insert.link_back(graph, unique, starts, sources, np.float32(alpha), n_agreed, first, last)
 
     in_slices(back, len(unique))

@@ -56,12 +56,14 @@ def _place_for(links, degree, before, source):
 
 
 @compiled
-def reach_all(links, degree, entries, nodes, n):
+def reach_all(links, degree, entries, nodes, n_agreed):
     """Gives each of `nodes` that no way leads to a link from one of its own links, or else from an entry or any other
     node; how many those were.
 
-    Of the ways that were found to all others none is cut: only links that are no part of one are replaced.
+    Of the ways that were found to all others none is cut: only links that are no part of one are replaced. n_agreed:
+    see insert.link_back; a link that is given here was chosen together with no other.
     """
+    n = len(n_agreed)
     waiting = np.empty(n, np.int32)
     before = _ways(links, degree, entries, waiting, n)
     n_lost = 0
@@ -88,6 +90,7 @@ def reach_all(links, degree, entries, nodes, n):
         if place < 0:
             continue
         links[np.intp(source) * degree + place] = node
+        n_agreed[source] = min(n_agreed[source], np.int32(place))
         before[node] = source
         waiting[0] = node
         _spread(links, degree, before, waiting, 1)

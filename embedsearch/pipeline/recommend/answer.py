@@ -9,12 +9,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from embedsearch.best import Rows
 from embedsearch.pipeline.recommend.candidates import DEEPER, Asked, candidates, deepest_list
 from embedsearch.pipeline.recommend.catalogue import Catalogue
 from embedsearch.recommend.fusion import Fusion, fuse
 from embedsearch.recommend.histories import Histories
 from embedsearch.recommend.strategies import AUTO, STRATEGIES, chosen
-from embedsearch.recommend.tally import Pool, Rows
+from embedsearch.recommend.tally import Pool
 from embedsearch.recommend.variety import select
 from embedsearch.vectors import Matrix, l2_normalize
 

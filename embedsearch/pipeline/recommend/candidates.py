@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from embedsearch.best import Rows
 from embedsearch.pipeline.recommend.part import Part
 from embedsearch.recommend.histories import Histories
 from embedsearch.recommend.profiles import PUSH, centroids, pushed, tastes
 from embedsearch.recommend.strategies import NEIGHBOURS, Strategy
-from embedsearch.recommend.tally import Pool, Rows, Together, best_of_votes
+from embedsearch.recommend.tally import Pool, Together, best_of_votes
 from embedsearch.recommend.votes import Values, reciprocal_ranks, seats, weighted_likeness
 from embedsearch.vectors import Matrix
 

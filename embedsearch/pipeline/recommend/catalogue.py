@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from embedsearch.best import Rows
 from embedsearch.errors import UsageError, unknown
 from embedsearch.pipeline.recommend.part import Part
-from embedsearch.recommend.tally import Rows
 
 
 class Catalogue:

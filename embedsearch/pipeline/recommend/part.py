@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from embedsearch.best import QUERIES, Rows
 from embedsearch.index.threads import in_slices, n_threads
 from embedsearch.pipeline.recommend.neighbours import NeighbourLists
 from embedsearch.pipeline.recommend.saved import SavedLists
 from embedsearch.pipeline.search import Searcher
-from embedsearch.recommend.exhaustive import QUERIES, HeldVectors
-from embedsearch.recommend.tally import Rows
+from embedsearch.recommend.exhaustive import HeldVectors
 from embedsearch.recommend.votes import Values, likeness
 from embedsearch.types import Metric
 from embedsearch.vectors import Matrix, l2_normalize, require_finite
