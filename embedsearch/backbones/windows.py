@@ -69,17 +69,13 @@ def spans(tokenizer: Any, text: str, max_tokens: int, overlap: int, *, all_of_it
     return [
         [
             TokenSpan(token, None if word is None else int(word), start, end)
-            for token, word, (start, end) in zip(
-                encoding.tokens, encoding.word_ids, encoding.offsets, strict=True
-            )
+            for token, word, (start, end) in zip(encoding.tokens, encoding.word_ids, encoding.offsets, strict=True)
         ]
         for encoding in encodings
     ]
 
 
-def _encodings(
-    tokenizer: Any, texts: Sequence[str], max_tokens: int, overlap: int, all_of_it: bool
-) -> list[list[Any]]:
+def _encodings(tokenizer: Any, texts: Sequence[str], max_tokens: int, overlap: int, all_of_it: bool) -> list[list[Any]]:
     """Of each text its windows, as the tokenizer gives them."""
     encoded = tokenizer(
         list(texts),

@@ -82,5 +82,5 @@ def _lines(found: Explanation) -> list[str]:
 def _place(told: dict[str, object]) -> str:
     box = told.get("box")
     if isinstance(box, list):
-        return "x {:.0f} to {:.0f}, y {:.0f} to {:.0f}".format(box[0], box[2], box[1], box[3])
+        return f"x {box[0]:.0f} to {box[2]:.0f}, y {box[1]:.0f} to {box[3]:.0f}"
     return str(told["word"])

@@ -301,9 +301,7 @@ class Encoder:
         """
         return self._network.encode(self._load(contents), report, chunks=chunks)
 
-    def features(
-        self, content: Any, *, part: int | None = None
-    ) -> tuple[list[list[Features]], list[TokenSpan] | None]:
+    def features(self, content: Any, *, part: int | None = None) -> tuple[list[list[Features]], list[TokenSpan] | None]:
         """One input before pooling; see `PooledNetwork.features`."""
         self.settle_precision([content])
         return self._network.features(load(content, self.recipe), part)

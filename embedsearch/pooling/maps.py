@@ -101,9 +101,7 @@ def _cells(features: Features, n: int, name: str, pool: Callable[[Features], tor
     """`pool` of n x n cells, row by row. Cells share a row or column where n does not divide the map."""
     height, width = _grid(features, name)
     maps = _unfolded(features.values, height, width)
-    cells = [
-        pool(Features(maps[:, rows, columns].flatten(1, 2))) for rows, columns in grid_cells(height, width, n)
-    ]
+    cells = [pool(Features(maps[:, rows, columns].flatten(1, 2))) for rows, columns in grid_cells(height, width, n)]
     return torch.cat(cells, dim=1)
 
 

@@ -112,9 +112,7 @@ def wrapped(
     return lines
 
 
-def _fitting(
-    draw: ImageDraw.ImageDraw, word: str, font: Font, width: int
-) -> list[str]:
+def _fitting(draw: ImageDraw.ImageDraw, word: str, font: Font, width: int) -> list[str]:
     """A word cut into pieces that fit, for file names and other words without spaces."""
     pieces = [""]
     for sign in word[:2000]:

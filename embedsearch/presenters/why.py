@@ -63,7 +63,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """All that is drawn."""
+    """All that is drawn. lines: the strongest of n_pairs pairs."""
 
     title: str
     subtitle: str
@@ -71,6 +71,15 @@ class Why:
     right: Picture | Text
     lines: tuple[Line, ...]
     notes: tuple[str, ...]
+    n_pairs: int = 1
+
+    @property
+    def together(self) -> str:
+        """What the strongest pairs make of the whole, and what so many would make if all pairs were alike."""
+        share = sum(line.share for line in self.lines)
+        return (
+            f"{share:.1%} of the whole (as many of {self.n_pairs:,} equal ones: {len(self.lines) / self.n_pairs:.1%})"
+        )
 
 
 def check_path(path: Path) -> None:
@@ -86,7 +95,7 @@ def draw(why: Why) -> Image.Image:
     width = 2 * _MARGIN + 2 * _PANEL + _GAP
     most = most_share(why)
     if isinstance(why.left, Picture) and isinstance(why.right, Picture):
-        body = _pictures(why.left, why.right, why.lines, most)
+        body = _pictures(why, why.left, why.right, most)
     else:
         body = _texts(why, most)
     notes = [line for note in why.notes for line in _wrap(note, 13, width - 2 * _MARGIN, 3)]
@@ -162,10 +171,11 @@ def overlaid(side: Picture, most: float) -> tuple[Image.Image, Box, float]:
     return dimmed, (left, top, right, bottom), scale
 
 
-def _pictures(left: Picture, right: Picture, lines: Sequence[Line], most: float) -> Image.Image:
+def _pictures(why: Why, left: Picture, right: Picture, most: float) -> Image.Image:
+    lines = why.lines
     panels = [overlaid(side, most) for side in (left, right)]
     tall = max(panel.height for panel, _, _ in panels)
-    n_rows = -(-len(lines) // 2)
+    n_rows = 1 if len(lines) <= 4 else 2
     strip = 40 + n_rows * (_THUMB + 14) if lines else 0
     body = Image.new("RGB", (2 * _PANEL + _GAP, 24 + tall + strip), _WHITE)
     pen = ImageDraw.Draw(body)
@@ -197,6 +207,8 @@ def _pictures(left: Picture, right: Picture, lines: Sequence[Line], most: float)
             pen.rectangle(box, outline=tint, width=2)
             _badge(pen, _middle(box), str(number), tint)
     if lines:
+        told = f"the strongest pairs of regions, together {why.together}"
+        pen.text((0, 24 + tall + 14), told, fill=_INK, font=font(14))
         _strip(body, pen, left, right, lines, 24 + tall + 14)
     return body
 
@@ -205,8 +217,6 @@ def _strip(
     body: Image.Image, pen: ImageDraw.ImageDraw, left: Picture, right: Picture, lines: Sequence[Line], top: int
 ) -> None:
     """The regions of each pair as they are, without colours on them."""
-    told = f"the strongest pairs of regions, together {sum(line.share for line in lines):.1%} of the sum over all pairs"
-    pen.text((0, top), told, fill=_INK, font=font(14))
     per_row = -(-len(lines) // 2) if len(lines) > 4 else max(len(lines), 1)
     step = body.width // max(per_row, 4)
     for number, line in enumerate(lines):
@@ -245,7 +255,7 @@ def _texts(why: Why, most: float) -> Image.Image:
         body.paste(panel, (x, 26))
     if why.lines:
         y = 26 + tall + 14
-        told = f"the strongest pairs of words, together {sum(line.share for line in why.lines):.1%} of the whole"
+        told = f"the strongest pairs of words, together {why.together}"
         pen.text((0, y), told, fill=_INK, font=font(14))
         widest = max(line.share for line in why.lines) or 1.0
         for number, line in enumerate(why.lines):

@@ -8,8 +8,19 @@ from html import escape
 
 from PIL import Image
 
-from embedsearch.presenters.why import LINE_COLOURS, Box, Picture, Text, Why, colour, has_negative, most_share
-from embedsearch.presenters.why import overlaid, pieces, region
+from embedsearch.presenters.why import (
+    LINE_COLOURS,
+    Box,
+    Picture,
+    Text,
+    Why,
+    colour,
+    has_negative,
+    most_share,
+    overlaid,
+    pieces,
+    region,
+)
 
 _STYLE = """
 body { font: 15px/1.6 system-ui, "DejaVu Sans", sans-serif; color: #191c22; max-width: 1000px; margin: 2rem auto;
@@ -36,7 +47,7 @@ def as_html(why: Why) -> str:
     low = f"-{most:.2%}" if negative else "0"
     return (
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{escape(why.title)}</title>'
-        f"<style>{_STYLE}</style>\n<h1>{escape(why.title)}</h1>\n<p class=\"faint\">{escape(why.subtitle)}</p>\n"
+        f'<style>{_STYLE}</style>\n<h1>{escape(why.title)}</h1>\n<p class="faint">{escape(why.subtitle)}</p>\n'
         f"{body}\n{_table(why)}\n"
         f'<div class="legend" style="background: linear-gradient(90deg, {stops})"></div>'
         f'<p class="faint">{low} to {most:.2%}: what a place adds to x · y, of the whole</p>\n'
@@ -103,16 +114,13 @@ def _table(why: Why) -> str:
     rows = []
     for number, line in enumerate(why.lines):
         tint = _css(LINE_COLOURS[number % len(LINE_COLOURS)])
-        ends = "".join(
-            f"<td>{_end(side, end)}</td>" for side, end in ((why.left, line.left), (why.right, line.right))
-        )
+        ends = "".join(f"<td>{_end(side, end)}</td>" for side, end in ((why.left, line.left), (why.right, line.right)))
         bar = f'<div class="bar" style="background: {tint}; width: {200 * line.share / widest:.0f}px"></div>'
         rows.append(
             f'<tr><td class="n"><span style="background: {tint}">{number + 1}</span></td>{ends}'
             f"<td>{bar}</td><td>{line.share:.1%}</td></tr>"
         )
-    together = sum(line.share for line in why.lines)
-    return f"<p>The strongest pairs, together {together:.1%} of the whole:</p><table>{''.join(rows)}</table>"
+    return f"<p>The strongest pairs, together {why.together}:</p><table>{''.join(rows)}</table>"
 
 
 def _end(side: Picture | Text, end: Box | str) -> str:

@@ -28,7 +28,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """An item's final vector as a sum: over places of what `spreads` hold, times `scale`, through `matrix`; plus `rest`.
+    """An item's final vector as a sum: what `spreads` hold of each place, times `scale`, through `matrix`; and `rest`.
 
     matrix: D x d of a projection, else None. rest: float64 d, the share of the projection's mean, else None.
     """
@@ -136,8 +136,8 @@ def spread_over(n: int, cells: int, *, mirrored: bool = False) -> Array:
     edges, pieces = np.linspace(0, 1, cells + 1), np.linspace(0, 1, n + 1)
     low = np.maximum(edges[:-1, None], pieces[None, :-1])
     high = np.minimum(edges[1:, None], pieces[None, 1:])
-    found: Array = np.maximum(high - low, 0) * n
-    found /= found.sum(axis=0)
+    common = np.maximum(high - low, 0)
+    found: Array = (common / common.sum(axis=0)).astype(np.float64)
     return found[:, ::-1] if mirrored else found
 
 
@@ -145,5 +145,5 @@ def spread_grid(grid: tuple[int, int], cells: tuple[int, int], *, mirrored: bool
     """How the places of a map lie on a coarser or finer grid: float64 (cells) x (H * W)."""
     if grid == cells and not mirrored:
         return np.eye(grid[0] * grid[1])
-    found: Array = np.kron(spread_over(grid[0], cells[0]), spread_over(grid[1], cells[1], mirrored=mirrored))
-    return found
+    down, across = spread_over(grid[0], cells[0]), spread_over(grid[1], cells[1], mirrored=mirrored)
+    return np.kron(down, across).astype(np.float64)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedsearch.pipeline.explain.explanation import Explanation, Side
 from embedsearch.presenters.why import Line, Picture, Text, Why, check_path, draw
@@ -41,7 +43,7 @@ def _arrays(found: Explanation) -> bytes:
     return stream.getvalue()
 
 
-def _places(side: Side) -> np.ndarray:
+def _places(side: Side) -> NDArray[Any]:
     boxes = side.boxes()
     if boxes is not None:
         return boxes
@@ -61,7 +63,10 @@ def _why(found: Explanation) -> Why:
         sums = f"squared distance {found.score:.4f} = {found.lengths:.4f} of both lengths - 2 x ({sums})"
     lines = []
     for pair in strongest:
-        ends = (_end(found.query, regions and regions[0], pair.query), _end(found.item, regions and regions[1], pair.item))
+        ends = (
+            _end(found.query, regions and regions[0], pair.query),
+            _end(found.item, regions and regions[1], pair.item),
+        )
         lines.append(Line(ends[0], ends[1], pair.share / whole))
     return Why(
         title=f"score {found.score:.4f}",
@@ -70,10 +75,11 @@ def _why(found: Explanation) -> Why:
         right=_drawn(found.item, found.item_shares / whole),
         lines=tuple(lines),
         notes=(found.split, *found.notes),
+        n_pairs=found.pairs.size if regions is None else int(np.prod(regions)),
     )
 
 
-def _drawn(side: Side, shares: np.ndarray) -> Picture | Text:
+def _drawn(side: Side, shares: NDArray[np.float64]) -> Picture | Text:
     if side.grid is not None:
         assert side.picture is not None and side.box is not None
         n = side.grid[0] * side.grid[1]
