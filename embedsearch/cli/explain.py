@@ -70,10 +70,12 @@ def _lines(found: Explanation) -> list[str]:
     sums += [f"mean of the projection {parts['mean']:+.4f}"] if found.query_mean.any() or found.means else []
     if found.lengths:
         sums = [f"{parts['lengths']:.4f} - 2 x ({', '.join(sums)})"]
+    sums += [f"rounding {found.rounding:+.4f}"] if abs(found.rounding) >= 5e-5 else []
     lines = [f"{found.item.label}: score {found.score:.4f} ({found.metric}) = {', '.join(sums)}"]
-    rows = [["", "share", "of all", "in the query", "in the item"]]
+    whole = found.whole
+    rows = [["", "share", "of all" if whole else "", "in the query", "in the item"]]
     for number, pair in enumerate(data["pairs"], 1):
-        of_all = f"{pair['share'] / found.likeness:.1%}" if found.likeness > 0 else ""
+        of_all = f"{pair['share'] / whole:.1%}" if whole else ""
         rows.append([str(number), f"{pair['share']:.4f}", of_all, _place(pair["query"]), _place(pair["item"])])
     lines += aligned(rows) if len(rows) > 1 else ["  no pair adds to the score"]
     return [*lines, f"  ({found.split})", *(f"  note: {note}" for note in found.notes)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +62,8 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """All that is drawn. lines: the strongest of n_pairs pairs."""
+    """All that is drawn. lines: the strongest of n_pairs pairs. in_per_cent: whether shares are parts of the whole, or
+    numbers in the unit of x . y."""
 
     title: str
     subtitle: str
@@ -72,14 +72,26 @@ class Why:
     lines: tuple[Line, ...]
     notes: tuple[str, ...]
     n_pairs: int = 1
+    in_per_cent: bool = True
 
     @property
     def together(self) -> str:
         """What the strongest pairs make of the whole, and what so many would make if all pairs were alike."""
         share = sum(line.share for line in self.lines)
-        return (
-            f"{share:.1%} of the whole (as many of {self.n_pairs:,} equal ones: {len(self.lines) / self.n_pairs:.1%})"
-        )
+        if not self.in_per_cent:
+            return self.told(share)
+        equal = len(self.lines) / self.n_pairs
+        return f"{share:.1%} of the whole (as many of {self.n_pairs:,} equal ones: {equal:.1%})"
+
+    @property
+    def legend(self) -> str:
+        """What the colours tell."""
+        told = "what a place adds to x · y" + (", of the whole" if self.in_per_cent else "")
+        return told + ("; blue takes away" if has_negative(self) else "")
+
+    def told(self, share: float, digits: int = 1) -> str:
+        """A share as it is written; digits: of per cents."""
+        return f"{share:.{digits}%}" if self.in_per_cent else f"{share:.{digits + 3}f}"
 
 
 def check_path(path: Path) -> None:
@@ -108,7 +120,7 @@ def draw(why: Why) -> Image.Image:
     for n, line in enumerate(subtitle):
         pen.text((_MARGIN, _MARGIN + 30 + 18 * n), line, fill=_GREY, font=font(13))
     sheet.paste(body, (_MARGIN, head))
-    _legend(sheet, pen, _MARGIN, head + body.height + 14, most, has_negative(why))
+    _legend(sheet, pen, _MARGIN, head + body.height + 14, why, most)
     for n, line in enumerate(notes):
         pen.text((_MARGIN, head + body.height + 54 + 18 * n), line, fill=_GREY, font=font(13))
     return sheet
@@ -197,10 +209,18 @@ def _pictures(why: Why, left: Picture, right: Picture, most: float) -> Image.Ima
             edges = [(end[i] - shown[i % 2]) * scale + (x, y)[i % 2] for i in range(4)]
             boxes.append((edges[0], edges[1], edges[2], edges[3]))
         ends.append((boxes, LINE_COLOURS[number % len(LINE_COLOURS)], 2 + round(3 * line.share / widest)))
-    for boxes, tint, thick in ends:
-        points = [_middle(box) for box in boxes]
-        pen.line(points, fill=_WHITE, width=thick + 3)
-        pen.line(points, fill=tint, width=thick)
+    for number, (boxes, tint, thick) in enumerate(ends):
+        (x0, y0), (x1, y1), (x2, y2) = curve(_middle(boxes[0]), _middle(boxes[1]), number, len(ends))
+        along = [n / 40 for n in range(41)]
+        points = [
+            (
+                (1 - t) ** 2 * x0 + 2 * t * (1 - t) * x1 + t * t * x2,
+                (1 - t) ** 2 * y0 + 2 * t * (1 - t) * y1 + t * t * y2,
+            )
+            for t in along
+        ]
+        pen.line(points, fill=_WHITE, width=thick + 3, joint="curve")
+        pen.line(points, fill=tint, width=thick, joint="curve")
     for number, (boxes, tint, _) in enumerate(ends, 1):
         for box in boxes:
             pen.rectangle(box, outline=_WHITE, width=4)
@@ -209,21 +229,28 @@ def _pictures(why: Why, left: Picture, right: Picture, most: float) -> Image.Ima
     if lines:
         told = f"the strongest pairs of regions, together {why.together}"
         pen.text((0, 24 + tall + 14), told, fill=_INK, font=font(14))
-        _strip(body, pen, left, right, lines, 24 + tall + 14)
+        _strip(body, pen, why, left, right, 24 + tall + 14)
     return body
 
 
-def _strip(
-    body: Image.Image, pen: ImageDraw.ImageDraw, left: Picture, right: Picture, lines: Sequence[Line], top: int
-) -> None:
+def curve(
+    start: tuple[float, float], end: tuple[float, float], number: int, n_lines: int
+) -> tuple[tuple[float, float], tuple[float, float], tuple[float, float]]:
+    """The points of a quadratic Bezier curve, bent by its number: lines in one row do not cover one another."""
+    bend = (number - (n_lines - 1) / 2) * 16
+    return start, ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2 + bend), end
+
+
+def _strip(body: Image.Image, pen: ImageDraw.ImageDraw, why: Why, left: Picture, right: Picture, top: int) -> None:
     """The regions of each pair as they are, without colours on them."""
+    lines = why.lines
     per_row = -(-len(lines) // 2) if len(lines) > 4 else max(len(lines), 1)
     step = body.width // max(per_row, 4)
     for number, line in enumerate(lines):
         x, y = number % per_row * step, top + 28 + number // per_row * (_THUMB + 14)
         tint = LINE_COLOURS[number % len(LINE_COLOURS)]
         _badge(pen, (x + 11, y + 12), str(number + 1), tint)
-        pen.text((x, y + _THUMB - 17), f"{line.share:.1%}", fill=_INK, font=font(12))
+        pen.text((x, y + _THUMB - 17), why.told(line.share), fill=_INK, font=font(12))
         for n, (side, end) in enumerate(((left, line.left), (right, line.right))):
             assert not isinstance(end, str)
             at = x + 42 + n * (_THUMB + 6)
@@ -266,7 +293,7 @@ def _texts(why: Why, most: float) -> Image.Image:
             pen.line(((312, row + 10), (352, row + 10)), fill=tint, width=3)
             pen.text((364, row), right, fill=_INK, font=font(15))
             pen.rectangle((630, row + 3, 630 + round(200 * line.share / widest), row + 15), fill=tint)
-            pen.text((840, row), f"{line.share:.1%}", fill=_INK, font=font(14))
+            pen.text((840, row), why.told(line.share), fill=_INK, font=font(14))
     return body
 
 
@@ -319,18 +346,17 @@ def _shaded(side: Text, most: float, n_lines: int = 22) -> Image.Image:
     return panel.crop((0, 0, _PANEL, step * (row + 1)))
 
 
-def _legend(sheet: Image.Image, pen: ImageDraw.ImageDraw, x: int, y: int, most: float, negative: bool) -> None:
-    width = 240
+def _legend(sheet: Image.Image, pen: ImageDraw.ImageDraw, x: int, y: int, why: Why, most: float) -> None:
+    width, negative = 240, has_negative(why)
     for n in range(width):
         strength = n / width * 2 - 1 if negative else n / width
         pen.line(((x + n, y), (x + n, y + 12)), fill=colour(strength))
     pen.rectangle((x, y, x + width, y + 12), outline=_FAINT)
-    low = f"-{most:.2%}" if negative else "0"
+    low = why.told(-most, 2) if negative else "0"
     pen.text((x, y + 16), low, fill=_GREY, font=font(12))
-    high = f"{most:.2%}"
+    high = why.told(most, 2)
     pen.text((x + width - pen.textlength(high, font(12)), y + 16), high, fill=_GREY, font=font(12))
-    told = "what a place adds to x · y, of the whole" + ("; blue takes away" if negative else "")
-    pen.text((x + width + 16, y - 2), told, fill=_GREY, font=font(13))
+    pen.text((x + width + 16, y - 2), why.legend, fill=_GREY, font=font(13))
 
 
 def _badge(pen: ImageDraw.ImageDraw, at: tuple[float, float], told: str, tint: tuple[int, int, int]) -> None:

@@ -72,11 +72,10 @@ def explain(searcher: Searcher, encoder: Encoder, asked: Any, item_id: str, item
         _SPLITS.get(recipe.pooling, _EXACT),
     )
     told = dict.fromkeys((*notes, *more))
-    away = explanation.total - explanation.score
-    if abs(away) > _SAME * max(1.0, abs(explanation.score)):
+    if abs(explanation.rounding) > _SAME * max(1.0, abs(explanation.score)):
         told[
-            f"the parts sum to {explanation.total:.6f}: they are computed anew, and in {recipe.precision} a vector "
-            "depends in its last digits on what was read with it"
+            f"the score differs from its parts by {explanation.rounding:+.6f}: they are computed anew, and in "
+            f"{encoder.recipe.precision} a vector depends in its last digits on what was read with it"
         ] = None
     return replace(explanation, notes=tuple(told))
 

@@ -15,6 +15,7 @@ from embedsearch.types import Metric
 
 Floats = NDArray[np.float64]
 MOST_PAIRS = 8
+_SMALL_REST = 0.1
 _REGIONS = 8  # along a side, at most: what pairs of pictures are told by
 
 
@@ -102,6 +103,17 @@ class Explanation:
         return self.lengths - 2 * self.likeness if self.metric is Metric.L2 else self.likeness
 
     @property
+    def whole(self) -> float | None:
+        """What shares are told in per cent of: x . y, or None where that is below 0 or a small rest of large parts, of
+        which per cents would say nothing."""
+        return self.likeness if self.likeness > _SMALL_REST * abs(float(self.pairs.sum())) else None
+
+    @property
+    def rounding(self) -> float:
+        """What the score has beside the sum: the parts are computed anew, in the network's precision."""
+        return self.score - self.total
+
+    @property
     def query_shares(self) -> Floats:
         """What each place of the query adds to x . y, float64 P."""
         return np.asarray(self.pairs.sum(axis=1) + self.query_mean)
@@ -163,6 +175,7 @@ class Explanation:
                 "mean": round(float(self.query_mean.sum() + self.item_mean.sum() + self.means), 6),
                 "lengths": round(self.lengths, 6),
                 "sum": round(self.total, 6),
+                "rounding": round(self.rounding, 6),
             },
             "split": self.split,
             "pairs": [

@@ -15,6 +15,8 @@ from embedsearch.presenters.why import Line, Picture, Text, Why, check_path, dra
 from embedsearch.presenters.why_html import as_html
 from embedsearch.types import Metric
 
+_METRICS = {Metric.COSINE: "cosine", Metric.IP: "inner product", Metric.L2: "squared distance"}
+
 
 def save(explanation: Explanation, path: Path) -> None:
     """Raises UsageError when the suffix is none of those that are known, or the folder does not exist."""
@@ -51,8 +53,7 @@ def _places(side: Side) -> NDArray[Any]:
 
 
 def _why(found: Explanation) -> Why:
-    likeness = found.likeness
-    whole = abs(likeness) or 1.0
+    whole = found.whole or 1.0
     regions = found.regions
     strongest = found.strongest()
     sums = f"{found.pairs.sum():.4f} from pairs"
@@ -60,7 +61,9 @@ def _why(found: Explanation) -> Why:
     if found.query_mean.any() or found.means:
         sums += f", {mean:+.4f} from the mean that the projection takes away"
     if found.metric is Metric.L2:
-        sums = f"squared distance {found.score:.4f} = {found.lengths:.4f} of both lengths - 2 x ({sums})"
+        sums = f"{found.lengths:.4f} of both lengths - 2 x ({sums})"
+    if abs(found.rounding) >= 5e-5:
+        sums += f", {found.rounding:+.4f} of rounding"
     lines = []
     for pair in strongest:
         ends = (
@@ -70,12 +73,13 @@ def _why(found: Explanation) -> Why:
         lines.append(Line(ends[0], ends[1], pair.share / whole))
     return Why(
         title=f"score {found.score:.4f}",
-        subtitle=f"{found.metric}: {sums}",
+        subtitle=f"{_METRICS[found.metric]}: {sums}",
         left=_drawn(found.query, found.query_shares / whole),
         right=_drawn(found.item, found.item_shares / whole),
         lines=tuple(lines),
         notes=(found.split, *found.notes),
         n_pairs=found.pairs.size if regions is None else int(np.prod(regions)),
+        in_per_cent=found.whole is not None,
     )
 
 

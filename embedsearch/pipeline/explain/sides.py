@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from embedsearch.backbones.windows import TokenSpan
     from embedsearch.pipeline.encode import Encoder
     from embedsearch.types import Features
+
+_APOSTROPHES = re.compile(r"\w+(?:['\u2019]\w+)+")
 
 
 def side_of(
@@ -147,12 +150,16 @@ def _words(
     if spans is None:
         numbers = np.arange(n_tokens)
         return tuple(f"token {n + 1}" for n in numbers), np.full((n_tokens, 2), -1, np.int64), numbers
+    # what tokenizers cut at apostrophes is one word to a reader
+    cut = {at: match.start() for match in _APOSTROPHES.finditer(text) for at in range(*match.span())}
     order: dict[object, int] = {}
     found: list[list[int]] = []
     names: list[str] = []
     owners = []
     for span in spans:
-        key = ("special", span.token) if span.word is None else span.word
+        key: object = ("special", span.token) if span.word is None else span.word
+        if span.word is not None and span.start in cut:
+            key = ("joined", cut[span.start])
         if key not in order:
             order[key] = len(names)
             names.append(span.token)
