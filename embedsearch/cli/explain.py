@@ -49,7 +49,7 @@ def explain(
     from embedsearch.engine.opening import open as open_index
 
     opened = open_index(index, weights=weights, backbone=backbone, preprocess=preprocess)
-    found = opened.explain(asked, id=item_id, item=None if item is None else str(item))
+    found = opened.explain(asked, id=item_id, item=item)
     if out is not None:
         found.save(out)
     if as_json:

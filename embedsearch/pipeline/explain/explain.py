@@ -93,6 +93,8 @@ def _content(searcher: Searcher, row: Any, item_id: str, given: Any) -> tuple[An
     names = ["uri", "content_hash", *(CHUNK_COLUMNS if chunked else ())]
     about = store.columns_at(row, names).to_pylist()[0]
     uri, expected = about["uri"] or "", about["content_hash"]
+    told = f"{item_id!r} ({uri or 'its text'})" if given is None else f"what is given for {item_id!r}"
+    moved = "; where it has moved, give its file as the item (--item FILE)" if given is None else ""
     part = None
     if chunked:
         number = item_id.removeprefix(f"{about[CHUNK_COLUMNS[0]]}#")
@@ -103,7 +105,6 @@ def _content(searcher: Searcher, row: Any, item_id: str, given: Any) -> tuple[An
         raise ItemError(
             f"{item_id!r} was given as an array or text of which the index holds no copy; give it again as the item"
         )
-    told = f"{item_id!r} ({uri or 'what is given as the item'})"
     try:
         if given is None:
             given = uri if recipe.modality is Modality.IMAGE else read_bytes(uri)
@@ -111,9 +112,7 @@ def _content(searcher: Searcher, row: Any, item_id: str, given: Any) -> tuple[An
             given = read_bytes(str(given))
         content, digest = with_digest(given, recipe.modality)
     except ItemError as error:
-        raise ItemError(
-            f"{told} cannot be read: {error}; where it has moved, give its file as the item (--item FILE)"
-        ) from error
+        raise ItemError(f"{told} cannot be read: {error}{moved}") from error
     if expected and digest != expected:
         raise ItemError(
             f"{told} is not what was indexed: its content has changed; run the build again to bring the index in line"
