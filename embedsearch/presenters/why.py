@@ -225,7 +225,7 @@ def _pictures(why: Why, left: Picture, right: Picture, most: float) -> Image.Ima
         for box in boxes:
             pen.rectangle(box, outline=_WHITE, width=4)
             pen.rectangle(box, outline=tint, width=2)
-            _badge(pen, _middle(box), str(number), tint)
+            _badge(pen, badge_at(box), str(number), tint)
     if lines:
         told = f"the strongest pairs of regions, together {why.together}"
         pen.text((0, 24 + tall + 14), told, fill=_INK, font=font(14))
@@ -362,6 +362,13 @@ def _legend(sheet: Image.Image, pen: ImageDraw.ImageDraw, x: int, y: int, why: W
 def _badge(pen: ImageDraw.ImageDraw, at: tuple[float, float], told: str, tint: tuple[int, int, int]) -> None:
     pen.ellipse((at[0] - 11, at[1] - 11, at[0] + 11, at[1] + 11), fill=tint, outline=_WHITE, width=2)
     pen.text(at, told, fill=_WHITE, font=font(13, bold=True), anchor="mm")
+
+
+def badge_at(box: Box) -> tuple[float, float]:
+    """Where the number of a region stands: in its middle, or at the corner of one that it would cover."""
+    if box[2] - box[0] >= 36 and box[3] - box[1] >= 36:
+        return _middle(box)
+    return max(box[0] - 5, 11.0), max(box[1] - 5, 11.0)
 
 
 def _middle(box: Box) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from embedsearch.presenters.why import (
     Picture,
     Text,
     Why,
+    badge_at,
     colour,
     curve,
     has_negative,
@@ -74,10 +75,11 @@ def _pictures(why: Why, left: Picture, right: Picture, most: float) -> str:
     all_badges = ""
     for number, line in enumerate(why.lines):
         tint = _css(LINE_COLOURS[number % len(LINE_COLOURS)])
-        ends, boxes = [], ""
+        ends, numbers, boxes = [], [], ""
         for end, (x, y, scale) in zip((line.left, line.right), places, strict=True):
             assert not isinstance(end, str)
             ends += [x + (end[0] + end[2]) / 2 * scale, y + (end[1] + end[3]) / 2 * scale]
+            numbers.append(badge_at((x + end[0] * scale, y + end[1] * scale, x + end[2] * scale, y + end[3] * scale)))
             at = f'x="{x + end[0] * scale:.1f}" y="{y + end[1] * scale:.1f}"'
             size = f'width="{(end[2] - end[0]) * scale:.1f}" height="{(end[3] - end[1]) * scale:.1f}"'
             boxes += f'<rect {at} {size} fill="transparent" stroke="white" stroke-width="5"/>'
@@ -87,7 +89,7 @@ def _pictures(why: Why, left: Picture, right: Picture, most: float) -> str:
         all_badges += "".join(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="11" fill="{tint}" stroke="white" stroke-width="2"/>'
             f'<text x="{x:.1f}" y="{y + 4.5:.1f}" text-anchor="middle" font-size="13" fill="white">{number + 1}</text>'
-            for x, y in (ends[:2], ends[2:])
+            for x, y in numbers
         )
         thick = 2 + 3 * line.share / widest
         drawn.append(
