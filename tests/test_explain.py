@@ -52,6 +52,25 @@ CASES = [
 ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def networks_opened_once():
+    """Fifty builds over the same two networks; opening them is tested elsewhere."""
+    from embedsearch import backbones
+
+    opened = {}
+
+    def once(*args, **options):
+        key = repr((args, sorted(options.items())))
+        if key not in opened:
+            opened[key] = open_backbone(*args, **options)
+        return opened[key]
+
+    open_backbone = backbones.open_backbone
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backbones, "open_backbone", once)
+        yield
+
+
 @pytest.fixture(scope="module")
 def few(tmp_path_factory, emoji):
     folder = tmp_path_factory.mktemp("few")
