@@ -82,8 +82,19 @@ def _draw_cell(
     box = (x - 1, y - 1, x + _SIDE, y + _SIDE)
     draw.rectangle(box, outline=_QUERY if is_query else _FAINT, width=3 if is_query else 1)
     for n, line in enumerate(cell.caption[:2]):
-        fitted = wrapped(draw, line, font, _SIDE, 1)[0] if line else ""
+        fitted = on_one_line(draw, line, font, _SIDE)
         draw.text((x, y + _SIDE + 4 + n * (_FONT_SIZE + 3)), fitted, fill=_QUERY if is_query else _INK, font=font)
+
+
+def on_one_line(draw: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> str:
+    """`text` cut to `width` pixels with an ellipsis: of a path or URL the end remains, else the beginning."""
+    head, space, last = " ".join(text.split()).rpartition(" ")
+    if "/" not in last:
+        return wrapped(draw, text, font, width, 1)[0] if text else ""
+    cut = ""
+    while last and draw.textlength(head + space + cut + last, font) > width:
+        cut, last = "…", last[1:]
+    return head + space + cut + last
 
 
 def wrapped(

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 
 from embedsearch.errors import UsageError
 from embedsearch.presenters.fonts import font
-from embedsearch.presenters.sheet import wrapped
+from embedsearch.presenters.sheet import on_one_line, wrapped
 
 Box = tuple[float, float, float, float]
 
@@ -196,7 +196,7 @@ def _pictures(why: Why, left: Picture, right: Picture, most: float) -> Image.Ima
         x = number * (_PANEL + _GAP) + (_PANEL - panel.width) // 2
         y = 24 + (tall - panel.height) // 2
         name = ("asked: " if number == 0 else "item: ") + side.label
-        pen.text((number * (_PANEL + _GAP), 0), _wrap(name, 14, _PANEL, 1)[0], fill=_INK, font=font(14))
+        pen.text((number * (_PANEL + _GAP), 0), on_one_line(pen, name, font(14), _PANEL), fill=_INK, font=font(14))
         body.paste(panel, (x, y))
         pen.rectangle((x - 1, y - 1, x + panel.width, y + panel.height), outline=_FAINT)
         starts.append((x, y))
