@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from embedsearch import evaluate
     from embedsearch.engine.building import build
+    from embedsearch.engine.explaining import explain
     from embedsearch.engine.index import Index
     from embedsearch.engine.opening import open  # noqa: A004
     from embedsearch.engine.recommender import Recommender
     from embedsearch.errors import EmbedSearchError
     from embedsearch.pipeline.encode import Encoder
+    from embedsearch.pipeline.explain.explanation import Explanation
     from embedsearch.pipeline.table import EmbeddingTable
     from embedsearch.recommend.weights import interaction_weights
     from embedsearch.types import Hit, Hits, Metric, Progress, Recommendations
@@ -30,6 +32,7 @@ _HOMES = {
     "EmbedSearchError": "embedsearch.errors",
     "EmbeddingTable": "embedsearch.pipeline.table",
     "Encoder": "embedsearch.pipeline.encode",
+    "Explanation": "embedsearch.pipeline.explain.explanation",
     "Hit": "embedsearch.types",
     "Hits": "embedsearch.types",
     "Index": "embedsearch.engine.index",
@@ -38,6 +41,7 @@ _HOMES = {
     "Recommendations": "embedsearch.types",
     "Recommender": "embedsearch.engine.recommender",
     "build": "embedsearch.engine.building",
+    "explain": "embedsearch.engine.explaining",
     "interaction_weights": "embedsearch.recommend.weights",
     "open": "embedsearch.engine.opening",
 }
@@ -46,6 +50,7 @@ __all__ = [
     "EmbedSearchError",
     "EmbeddingTable",
     "Encoder",
+    "Explanation",
     "Hit",
     "Hits",
     "Index",
@@ -55,6 +60,7 @@ __all__ = [
     "Recommender",
     "build",
     "evaluate",
+    "explain",
     "interaction_weights",
     "open",
 ]

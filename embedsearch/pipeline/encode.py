@@ -27,7 +27,8 @@ from embedsearch.vectors import Matrix, finite_rows
 
 if TYPE_CHECKING:
     from embedsearch.backbones import Backbone
-    from embedsearch.types import LayerInfo
+    from embedsearch.backbones.windows import TokenSpan
+    from embedsearch.types import Features, LayerInfo
 
 # items that are decoded ahead of the network; bounds the memory of `encode` on long lists
 _CHUNK = {Modality.IMAGE: 128, Modality.TEXT: 2048, Modality.TENSOR: 128}
@@ -301,6 +302,11 @@ class Encoder:
         text, instead of one for all.
         """
         return self._network.encode(self._load(contents), report, chunks=chunks)
+
+    def features(self, content: Any, *, part: int | None = None) -> tuple[list[list[Features]], list[TokenSpan] | None]:
+        """One input before pooling; see `PooledNetwork.features`."""
+        self.settle_precision([content])
+        return self._network.features(load(content, self.recipe), part)
 
     def executor(self, over: Callable[[], None] = lambda: None) -> Executor:
         """What runs several calls of `pooled`: the next is read and decoded while the network is busy with one.
