@@ -88,7 +88,7 @@ def faq(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pictures(few, tmp_path_factory):
-    return es.build(few, tmp_path_factory.mktemp("pictures") / "index", **VGG)
+    return es.build(few, tmp_path_factory.mktemp("pictures") / "index", pooling="mean", **VGG)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_pairs_of_places_are_those_of_a_plain_forward_pass(pictures, vgg16, emoj
 
 
 def test_pairs_go_through_whitening_and_the_means_share_stands_apart(few, vgg16, emoji, tmp_path):
-    index = es.build(few, tmp_path / "index", **VGG, whiten=4)
+    index = es.build(few, tmp_path / "index", pooling="mean", **VGG, whiten=4)
     found = index.explain(emoji["google"][4], id=index.ids[2])
     projection = index._encoder_of(index._searcher).postprocess.projection
     mean, matrix = projection.mean.astype(np.float64), projection.matrix.astype(np.float64)
