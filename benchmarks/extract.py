@@ -103,20 +103,26 @@ def seconds_of(encoder: Any, items: Sequence[Any]) -> float:
 
 
 def rounds_of(
-    encoders: Sequence[Any], items: Callable[[Any], Sequence[Any]], n: int, between: Callable[[], None] | None = None
+    encoders: Sequence[Any], items: Callable[[Any], Sequence[Any]], n: int, around: Callable[[], None] | None = None
 ) -> dict[str, list[float]]:
-    """Items per second of each encoder in each round; whoever comes first changes."""
+    """Items per second of each encoder in each round; whoever comes first changes. around: is called right before and
+    right after the first encoder."""
     rates: dict[str, list[float]] = {encoder.name: [] for encoder in encoders}
     for turn in range(n):
         for place in range(len(encoders)):
             encoder = encoders[(turn + place) % len(encoders)]
             given = items(encoder)
+            surrounded = around if encoder is encoders[0] and around is not None else _nothing
+            surrounded()
             rates[encoder.name].append(len(given) / seconds_of(encoder, given))
-        if between is not None:
-            between()
+            surrounded()
         told = ", ".join(f"{name} {values[-1]:.1f}" for name, values in rates.items())
         print(f"  round {turn + 1} of {n}: {told}", flush=True)
     return rates
+
+
+def _nothing() -> None:
+    pass
 
 
 def least_cosine(found: np.ndarray, exact: np.ndarray) -> float:
@@ -145,7 +151,10 @@ def images(arguments: argparse.Namespace) -> dict[str, Any]:
     rates = rounds_of(encoders, items, arguments.rounds, lambda: peaks.append(peak_gflops(precision)))
     return {
         "rates": rates,
-        "peaks": peaks,
+        "peaks": [
+            {kind: (before[kind] + after[kind]) / 2 for kind in before}
+            for before, after in zip(peaks[0::2], peaks[1::2], strict=True)
+        ],
         "precision": precision,
         "gflop": GFLOP_A_PICTURE,
         "cosine": least_cosine(ours.encode(pictures), exact),

@@ -176,28 +176,30 @@ class _MeanOfTokens(nn.Module):
         return (states * weight).sum(dim=1) / weight.sum(dim=1)
 
 
-def peak_gflops(precision: str) -> dict[str, float]:
-    """GFLOP/s that this machine reaches now, on all threads: the best of square products, and of convolutions."""
+def peak_gflops(precision: str, seconds: float = 0.5) -> dict[str, float]:
+    """GFLOP/s that this machine keeps up now, on all threads: the best shape of square products, and of convolutions,
+    each computed again and again for so many seconds. A single call may meet a moment in which the machine is faster
+    than it is for as long as pictures take."""
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
 
-    def best(call: Any, flop: float) -> float:
-        taken = []
-        for _ in range(4):
-            start = time.perf_counter()
+    def kept_up(call: Any, flop: float) -> float:
+        call()
+        n, start = 0, time.perf_counter()
+        while (taken := time.perf_counter() - start) < seconds:
             call()
-            taken.append(time.perf_counter() - start)
-        return flop / min(taken[1:]) / 1e9
+            n += 1
+        return n * flop / taken / 1e9
 
     found = {"GEMM": 0.0, "convolution": 0.0}
     with torch.inference_mode():
         for n in (1024, 2048):
             a, b = torch.randn(n, n, dtype=dtype), torch.randn(n, n, dtype=dtype)
-            found["GEMM"] = max(found["GEMM"], best(lambda a=a, b=b: a @ b, 2.0 * n**3))
+            found["GEMM"] = max(found["GEMM"], kept_up(lambda a=a, b=b: a @ b, 2.0 * n**3))
         for channels, side, n in ((128, 112, 4), (256, 56, 8), (512, 28, 16)):
             x = torch.randn(n, channels, side, side, dtype=dtype).to(memory_format=torch.channels_last)
             weight = torch.randn(channels, channels, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
             flop = 2.0 * n * side**2 * channels**2 * 9
-            rate = best(lambda x=x, w=weight: torch.nn.functional.conv2d(x, w, padding=1), flop)
+            rate = kept_up(lambda x=x, w=weight: torch.nn.functional.conv2d(x, w, padding=1), flop)
             found["convolution"] = max(found["convolution"], rate)
     return found
 

@@ -48,8 +48,8 @@ def _images(found: Mapping[str, Any], checks: list[Check]) -> list[str]:
         "",
         *_table(rates, "pictures/s"),
         "",
-        f"{found['gflop']} GFLOP a picture: embedsearch computes {done:,.0f} GFLOP/s. Each round also measured what "
-        f"the machine reaches in {found['precision']}, on all threads:",
+        f"{found['gflop']} GFLOP a picture: embedsearch computes {done:,.0f} GFLOP/s. Right before and after "
+        f"it each round measured what the machine keeps up for half a second in {found['precision']}, on all threads:",
         "",
         "| GFLOP/s | median | worst, best | embedsearch reaches |",
         "|---|---|---|---|",
