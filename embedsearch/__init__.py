@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from embedsearch.engine.index import Index
     from embedsearch.engine.opening import open  # noqa: A004
     from embedsearch.engine.recommender import Recommender
+    from embedsearch.engine.tuner import tune
     from embedsearch.errors import EmbedSearchError
     from embedsearch.pipeline.encode import Encoder
     from embedsearch.pipeline.table import EmbeddingTable
+    from embedsearch.pipeline.tune.report import Tuned
     from embedsearch.recommend.weights import interaction_weights
     from embedsearch.types import Hit, Hits, Metric, Progress, Recommendations
 
@@ -37,9 +39,11 @@ _HOMES = {
     "Progress": "embedsearch.types",
     "Recommendations": "embedsearch.types",
     "Recommender": "embedsearch.engine.recommender",
+    "Tuned": "embedsearch.pipeline.tune.report",
     "build": "embedsearch.engine.building",
     "interaction_weights": "embedsearch.recommend.weights",
     "open": "embedsearch.engine.opening",
+    "tune": "embedsearch.engine.tuner",
 }
 
 __all__ = [
@@ -53,10 +57,12 @@ __all__ = [
     "Progress",
     "Recommendations",
     "Recommender",
+    "Tuned",
     "build",
     "evaluate",
     "interaction_weights",
     "open",
+    "tune",
 ]
 
 

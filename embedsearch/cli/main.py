@@ -15,7 +15,7 @@ from embedsearch.errors import EmbedSearchError, UsageError
 
 _COMMANDS = (
     "add", "build", "delete", "duplicates", "embed", "evaluate", "info", "layers", "map", "optimize", "query",
-    "recommend",
+    "recommend", "tune",
 )  # fmt: skip
 
 # the base of the parser's errors, in whichever copy of click this typer uses

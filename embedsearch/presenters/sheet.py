@@ -40,12 +40,12 @@ def draw_sheet(rows: Sequence[Sequence[Cell]], path: Path) -> None:
     step, height = _SIDE + _GAP, _SIDE + _CAPTION + _GAP
     sheet = Image.new("RGB", (_GAP + columns * step + _GAP, _GAP + max(len(rows), 1) * height), _WHITE)
     draw = ImageDraw.Draw(sheet)
-    font = _font()
+    letters = font()
     for r, row in enumerate(rows):
         for c, cell in enumerate(row):
             # the gap behind the query is doubled, which sets it apart from its hits
             x, y = _GAP + c * step + (_GAP if c else 0), _GAP + r * height
-            _draw_cell(sheet, draw, font, cell, x, y, is_query=c == 0)
+            _draw_cell(sheet, draw, letters, cell, x, y, is_query=c == 0)
     sheet.save(path)
 
 
@@ -58,7 +58,7 @@ def check_path(path: Path) -> None:
 
 
 @cache
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """A font of the system that knows more letters than Pillow's own, where there is one."""
     for name in ("NotoSansCJK-Regular.ttc", "DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf"):
         try:

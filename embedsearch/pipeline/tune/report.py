@@ -1,0 +1,159 @@
+"""What tuning found out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from embedsearch.errors import counted
+from embedsearch.evaluate.bootstrap import Figure
+from embedsearch.pipeline.tune.candidates import Candidate
+from embedsearch.presenters.plain import aligned
+
+SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One candidate. choosing: its figure on the part that chose. report: its measures on the part that did not, None
+    for all but the chosen one and the default. gflop: of one item to its last layer, None where not known.
+    bytes_per_vector: float32."""
+
+    candidate: Candidate
+    choosing: Figure
+    gflop: float | None
+    bytes_per_vector: int
+    report: dict[str, Figure] | None = None
+
+
+@dataclass(slots=True)
+class Tuned:
+    """What tuning found out.
+
+    measure: that the choice was made by. ranked: candidates, the best first. chosen: that the recipe holds, None where
+    it cannot be told. difference: of each measure, chosen minus default, query by query, on the part that neither was
+    chosen by. recipe: fields of a recipe file, None where it cannot be told. n_source: items
+    there are. parts: the ids that projections were fitted on ("fit"), that the choice was made on ("choose") and that
+    nothing was chosen by ("report"). n_asked: queries of the last. by_groups: no label is in two of the parts.
+    agreement: Spearman between the orders that the tasks give, by pair, without labels only. heat: layers x
+    poolings, the best figure of the choosing part over projections, NaN where a pooling does not suit.
+    """
+
+    measure: str
+    labelled: bool
+    ranked: list[Scored]
+    default: Scored
+    chosen: Scored | None
+    difference: dict[str, Figure]
+    recipe: dict[str, Any] | None
+    n_source: int
+    parts: dict[str, list[str]]
+    n_asked: int
+    by_groups: bool
+    verdict: str
+    layers: list[str] = field(default_factory=list)
+    poolings: list[str] = field(default_factory=list)
+    heat: list[list[float]] = field(default_factory=list)
+    agreement: dict[str, float] = field(default_factory=dict)
+    tasks: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
+    out: Path | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        numbers = ("n_source", "parts", "n_asked", "by_groups", "verdict", "agreement", "notes")
+        return {
+            "measure": self.measure,
+            "labelled": self.labelled,
+            "tasks": self.tasks,
+            **{name: getattr(self, name) for name in numbers},
+            "skipped": self.reasons,
+            "chosen": None if self.chosen is None else _entry(self.chosen),
+            "default": _entry(self.default),
+            "difference": {name: _figure(figure) for name, figure in self.difference.items()},
+            "ranked": [_entry(scored) for scored in self.ranked],
+            "heatmap": {
+                "layers": self.layers,
+                "poolings": self.poolings,
+                "values": [[None if value != value else round(value, 6) for value in row] for row in self.heat],
+            },
+            "recipe": self.recipe,
+            "out": None if self.out is None else str(self.out),
+        }
+
+    def __str__(self) -> str:
+        """What the command prints."""
+        lines = [*self._about(), *aligned(self.rows()), *self._unseen(), f"verdict   {self.verdict}"]
+        lines += [f"note      {note}" for note in self.notes]
+        if self.reasons:
+            reason = next(iter(self.reasons.values()))
+            lines.append(f"note      {counted(len(self.reasons), 'drawn item')} could not be read, such as: {reason}")
+        return "\n".join(lines)
+
+    def _about(self) -> list[str]:
+        n_fit, n_choose, n_report = (len(self.parts[name]) for name in ("fit", "choose", "report"))
+        by = "by labels" if self.labelled else "without labels, by tasks made of the items themselves"
+        whole = "no label is in two of these parts" if self.by_groups else "each label is in all of these parts"
+        apart = f"; {whole}" if self.labelled else ""
+        lines = [
+            f"tuned on {n_fit + n_choose + n_report:,} of {counted(self.n_source, 'item')}, {by}: "
+            f"projections fitted on {n_fit:,}, chosen by {self.measure} on {n_choose:,}, told from {n_report:,}{apart}"
+        ]
+        lines += [f"task      {name}: {told}" for name, told in self.tasks.items()]
+        if self.agreement:
+            told = ", ".join(f"{pair} {value:+.2f}" for pair, value in self.agreement.items())
+            lines.append(f"agreement of the tasks' orders (Spearman): {told}")
+        return lines
+
+    def _unseen(self) -> list[str]:
+        """Figures of the part that nothing was chosen by."""
+        queries = f"{self.n_asked:,} queries that nothing was chosen by"
+        rows = [[f"on {queries}", *(self.default.report or {})]]
+        if self.chosen is not None and self.chosen is not self.default:
+            rows.append(["chosen", *map(str, (self.chosen.report or {}).values())])
+        rows.append(["default", *map(str, (self.default.report or {}).values())])
+        if self.difference:
+            rows.append(["difference", *map(str, self.difference.values())])
+        return aligned(rows)
+
+    def rows(self) -> list[list[str]]:
+        """The table: SHOWN best and the default."""
+        head = ["", "layers", "pooling", "projection", self.measure + " (choosing)", "GFLOP", "bytes"]
+        rows = [head]
+        shown = list(enumerate(self.ranked[:SHOWN], start=1))
+        rank = next(at for at, scored in enumerate(self.ranked, start=1) if scored is self.default)
+        if rank > SHOWN:
+            shown.append((rank, self.default))
+        for at, scored in shown:
+            marks = " chosen" if scored is self.chosen else ""
+            marks += " default" if scored is self.default else ""
+            c = scored.candidate
+            rows.append(
+                [
+                    f"{at}{marks}",
+                    " + ".join(c.layers),
+                    c.pooling,
+                    c.projection or "-",
+                    str(scored.choosing),
+                    "?" if scored.gflop is None else f"{scored.gflop:.1f}",
+                    f"{scored.bytes_per_vector:,}",
+                ]
+            )
+        return rows
+
+
+def _entry(scored: Scored) -> dict[str, Any]:
+    return {
+        **scored.candidate.fields(),
+        "choosing": _figure(scored.choosing),
+        "report": None if scored.report is None else {name: _figure(f) for name, f in scored.report.items()},
+        "gflop": scored.gflop,
+        "bytes_per_vector": scored.bytes_per_vector,
+    }
+
+
+def _figure(figure: Figure) -> dict[str, float | None]:
+    told = {"mean": figure.mean, "low": figure.low, "high": figure.high}
+    return {name: None if value != value else value for name, value in told.items()}

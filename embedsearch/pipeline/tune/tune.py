@@ -1,0 +1,136 @@
+"""From a source to the recipe that suits it: one pass over a sample, then arithmetic."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from embedsearch.artifact import write_atomically
+from embedsearch.config import Recipe
+from embedsearch.evaluate.bootstrap import bootstrapped
+from embedsearch.pipeline.encode import Encoder
+from embedsearch.pipeline.extract import content_or_error
+from embedsearch.pipeline.judging.judge import By
+from embedsearch.pipeline.tune.candidates import Candidate, candidate_layers
+from embedsearch.pipeline.tune.labelled import MEASURE, tune_by_labels
+from embedsearch.pipeline.tune.pooled import Pooled, key_of, pool_sample, work_folder
+from embedsearch.pipeline.tune.report import Scored, Tuned
+from embedsearch.pipeline.tune.sample import Sample, draw
+from embedsearch.pipeline.tune.splits import split
+from embedsearch.pipeline.tune.sweep import Sweep
+from embedsearch.pipeline.tune.tapped import TappedNetwork
+from embedsearch.sources import ItemSource
+from embedsearch.types import Item, Modality, Progress
+
+SAMPLE = 1000
+_LOOKED_AT = 16  # items that the precision is chosen by
+
+
+def tune_source(
+    source: ItemSource,
+    encoder: Encoder,
+    by: By | None,
+    *,
+    layers: Sequence[str],
+    poolings: Sequence[str],
+    sample: int | None,
+    out: Path | None,
+    progress: Progress,
+) -> Tuned:
+    """See `embedsearch.tune`. encoder: of the recipe that a build would take, which is the default that candidates are
+    compared with. layers, poolings: to try, empty for the usual ones."""
+    default = Candidate(encoder.recipe.layers, encoder.recipe.pooling)
+    encoder.tap(candidate_layers(encoder.backbone, layers))
+    progress.stage("reading the source", None)
+    drawn = draw(source, by, sample or SAMPLE)
+    encoder.settle_precision(_contents(drawn.items[:_LOOKED_AT], 0, encoder.recipe.modality))
+    wanted = list(dict.fromkeys([*poolings, default.pooling])) if poolings else []
+    network = encoder.network_of(partial(TappedNetwork, poolings=wanted), encoder.recipe)
+    contents = partial(_contents, modality=encoder.recipe.modality)
+    with ExitStack() as stack:
+        beside = out or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "tuned"
+        views = ["itself"]
+        key = key_of(drawn.items, encoder, wanted, views)
+        folder = stack.enter_context(work_folder(beside, key))
+        pooled = pool_sample(drawn.items, encoder, network, contents, views, folder, progress)
+        tuned = _by_labels(drawn, pooled, encoder, default, progress)
+        if out is not None and tuned.recipe is not None:
+            write_atomically(out, (json.dumps(tuned.recipe, indent=2) + "\n").encode())
+            tuned.out = out
+    return tuned
+
+
+def _contents(items: Sequence[Item], view: int, modality: Modality) -> list[Any]:
+    return [content_or_error(item, modality) for item in items]
+
+
+def _by_labels(drawn: Sample, pooled: Pooled, encoder: Encoder, default: Candidate, progress: Progress) -> Tuned:
+    assert drawn.truth is not None
+    kept = pooled.kept
+    truth = drawn.truth.some(kept[kept < drawn.n_judged])
+    parts = split(truth, len(kept))
+    sweep = Sweep(pooled, parts.fit)
+    singles = [Candidate((cell.layer,), cell.pooling) for cell in pooled.cells]
+    found = tune_by_labels(sweep, singles, default, truth, parts, progress)
+    scored = [
+        Scored(candidate, bootstrapped(values), gflop_of(encoder, candidate), 4 * sweep.width(candidate))
+        for candidate, values in zip(found.candidates, found.values, strict=True)
+    ]
+    reports = {default: found.default_figures, found.taken: found.taken_figures}
+    scored = [replace(each, report=reports.get(each.candidate)) for each in scored]
+    by_candidate = {each.candidate: each for each in scored}
+    tuned = Tuned(
+        measure=MEASURE,
+        labelled=True,
+        ranked=sorted(scored, key=lambda each: -each.choosing.mean),
+        default=by_candidate[default],
+        chosen=by_candidate[found.taken],
+        difference={} if found.taken == default else found.difference,
+        recipe=recipe_fields(encoder.recipe, found.taken),
+        n_source=drawn.n_source,
+        parts={
+            name: [drawn.items[at].id for at in kept[rows]]
+            for name, rows in (("fit", parts.fit), ("choose", parts.choose), ("report", parts.report))
+        },
+        n_asked=found.n_asked,
+        by_groups=parts.by_groups,
+        verdict=found.verdict,
+        notes=drawn.notes,
+        reasons=pooled.reasons,
+    )
+    fill_heat(tuned, encoder.recipe.layers)
+    return tuned
+
+
+def fill_heat(tuned: Tuned, layers: Sequence[str]) -> None:
+    """Layers x poolings: the best of single layers, over projections."""
+    best: dict[tuple[str, str], float] = {}
+    for each in tuned.ranked:
+        c = each.candidate
+        if len(c.layers) == 1:
+            best.setdefault((c.layers[0], c.pooling), each.choosing.mean)
+    tuned.poolings = list(dict.fromkeys(pooling for _, pooling in sorted(best, key=lambda cell: cell[1])))
+    tuned.layers = [layer for layer in layers if any((layer, pooling) in best for pooling in tuned.poolings)]
+    tuned.heat = [[best.get((layer, pooling), float("nan")) for pooling in tuned.poolings] for layer in tuned.layers]
+
+
+def gflop_of(encoder: Encoder, candidate: Candidate) -> float | None:
+    """Of one item up to the last of the layers."""
+    known = {info.name: info.gflop for info in encoder.layers()}
+    costs = [known[layer.partition("@")[0]] for layer in candidate.layers]
+    return None if any(cost is None for cost in costs) else max(cost for cost in costs if cost is not None)
+
+
+def recipe_fields(recipe: Recipe, candidate: Candidate) -> dict[str, Any]:
+    """What `build --recipe` takes: the candidate, the network by name and hash, and what is not left to defaults."""
+    always = ("modality", "backbone", "weights", "weights_sha256", "layers", "combine", "pooling")
+    usual = Recipe(recipe.modality).to_dict()
+    told = Recipe.from_dict({**recipe.to_dict(), **candidate.fields()}).to_dict()
+    del told["precision"]  # chosen anew by each build, unless it is told
+    return {name: value for name, value in told.items() if name in always or value != usual[name]}
