@@ -26,7 +26,7 @@ SHARD = 64
 _KEY = "key.json"
 _FORMAT = 1
 
-Contents = Callable[[Sequence[Item], int], list[Any]]
+Contents = Callable[[Sequence[Item], str], list[Any]]  # of a view, by its name
 
 
 @dataclass(slots=True)
@@ -93,7 +93,7 @@ def key_of(items: Sequence[Item], encoder: Encoder, poolings: Sequence[str], vie
         "poolings": list(poolings),
         "views": list(views),
         "items": digest.hexdigest(),
-        "n_items": len(items),
+        "shard": SHARD,
     }
 
 
@@ -116,7 +116,7 @@ def pool_sample(
     def run(task: tuple[int, int]) -> int:
         view, start = task
         some = items[start : start + SHARD]
-        found = encoder.through(network, contents(some, view))
+        found = encoder.through(network, contents(some, views[view]))
         finite = finite_rows(found.vectors)
         reasons = {str(start + at): str(error) for at, error in found.failures}
         reasons |= {str(start + found.kept[at]): "the network gives NaN for it" for at in np.flatnonzero(~finite)}

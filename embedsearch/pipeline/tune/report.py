@@ -115,7 +115,8 @@ class Tuned:
             rows.append(["chosen", *map(str, (self.chosen.report or {}).values())])
         rows.append(["default", *map(str, (self.default.report or {}).values())])
         if self.difference:
-            rows.append(["difference", *map(str, self.difference.values())])
+            label = "difference" if self.chosen else "best by all tasks, minus default"
+            rows.append([label, *map(str, self.difference.values())])
         return aligned(rows)
 
     def rows(self) -> list[list[str]]:

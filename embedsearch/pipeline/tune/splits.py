@@ -36,8 +36,7 @@ def split(truth: Truth, n_items: int) -> Parts:
     shares = [_CHOOSING, _REPORTING]
     if len(unjudged) < _LEAST_TO_FIT:
         shares = [1 / 3, 1 / 3, 1 / 3]
-    sizes = np.bincount(truth.groups)
-    by_groups = int((sizes > 1).sum()) >= FEW_GROUPS * len(shares)
+    by_groups = len(np.unique(truth.groups)) >= FEW_GROUPS * len(shares)
     parts = divide(truth.groups, shares, rng) if by_groups else _within(truth.groups, shares, rng)
     choose, report = parts[-2:]
     fit = unjudged if len(parts) == 2 else np.sort(np.concatenate([parts[0], unjudged]))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from embedsearch.artifact import write_atomically
 from embedsearch.config import Recipe
-from embedsearch.evaluate.bootstrap import bootstrapped
+from embedsearch.errors import ItemError, UsageError, counted
+from embedsearch.evaluate.bootstrap import Figure, bootstrapped
 from embedsearch.pipeline.encode import Encoder
 from embedsearch.pipeline.extract import content_or_error
 from embedsearch.pipeline.judging.judge import By
@@ -22,13 +25,17 @@ from embedsearch.pipeline.tune.labelled import MEASURE, tune_by_labels
 from embedsearch.pipeline.tune.pooled import Pooled, key_of, pool_sample, work_folder
 from embedsearch.pipeline.tune.report import Scored, Tuned
 from embedsearch.pipeline.tune.sample import Sample, draw
-from embedsearch.pipeline.tune.splits import split
+from embedsearch.pipeline.tune.splits import Parts, split
 from embedsearch.pipeline.tune.sweep import Sweep
 from embedsearch.pipeline.tune.tapped import TappedNetwork
+from embedsearch.pipeline.tune.unlabelled import MEASURE as TASK_MEASURE
+from embedsearch.pipeline.tune.unlabelled import thirds, tune_by_tasks
+from embedsearch.pipeline.tune.views import ITSELF, Task, seen, tasks_of
 from embedsearch.sources import ItemSource
 from embedsearch.types import Item, Modality, Progress
 
-SAMPLE = 1000
+SAMPLE, SAMPLE_OF_TASKS = 1000, 300  # with labels, and without: each task is a pass of its own
+LEAST_PART = 10
 _LOOKED_AT = 16  # items that the precision is chosen by
 
 
@@ -45,29 +52,42 @@ def tune_source(
 ) -> Tuned:
     """See `embedsearch.tune`. encoder: of the recipe that a build would take, which is the default that candidates are
     compared with. layers, poolings: to try, empty for the usual ones."""
+    if by is None and not tasks_of(encoder.recipe.modality):
+        raise UsageError("without labels, tasks are made of pictures and texts; for other items give --labels FILE")
     default = Candidate(encoder.recipe.layers, encoder.recipe.pooling)
     encoder.tap(candidate_layers(encoder.backbone, layers))
     progress.stage("reading the source", None)
-    drawn = draw(source, by, sample or SAMPLE)
-    encoder.settle_precision(_contents(drawn.items[:_LOOKED_AT], 0, encoder.recipe.modality))
+    drawn = draw(source, by, sample or (SAMPLE_OF_TASKS if by is None else SAMPLE))
+    encoder.settle_precision(_contents(drawn.items[:_LOOKED_AT], ITSELF, encoder.recipe.modality))
     wanted = list(dict.fromkeys([*poolings, default.pooling])) if poolings else []
     network = encoder.network_of(partial(TappedNetwork, poolings=wanted), encoder.recipe)
     contents = partial(_contents, modality=encoder.recipe.modality)
     with ExitStack() as stack:
         beside = out or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "tuned"
-        views = ["itself"]
+        tasks = {} if by is not None else tasks_of(encoder.recipe.modality)
+        views = list(dict.fromkeys([ITSELF, *(view for t in tasks.values() for view in (t.answering, t.asking))]))
         key = key_of(drawn.items, encoder, wanted, views)
         folder = stack.enter_context(work_folder(beside, key))
         pooled = pool_sample(drawn.items, encoder, network, contents, views, folder, progress)
-        tuned = _by_labels(drawn, pooled, encoder, default, progress)
+        if by is not None:
+            tuned = _by_labels(drawn, pooled, encoder, default, progress)
+        else:
+            tuned = _by_tasks(drawn, pooled, encoder, default, tasks, views, progress)
         if out is not None and tuned.recipe is not None:
             write_atomically(out, (json.dumps(tuned.recipe, indent=2) + "\n").encode())
             tuned.out = out
     return tuned
 
 
-def _contents(items: Sequence[Item], view: int, modality: Modality) -> list[Any]:
-    return [content_or_error(item, modality) for item in items]
+def _contents(items: Sequence[Item], view: str, modality: Modality) -> list[Any]:
+    """What the encoder reads of items in a view, or the ItemError that tells why it cannot be made."""
+    found: list[Any] = []
+    for item in items:
+        try:
+            found.append(seen(content_or_error(item, modality), view, modality, item.id))
+        except ItemError as error:
+            found.append(error)
+    return found
 
 
 def _by_labels(drawn: Sample, pooled: Pooled, encoder: Encoder, default: Candidate, progress: Progress) -> Tuned:
@@ -78,26 +98,18 @@ def _by_labels(drawn: Sample, pooled: Pooled, encoder: Encoder, default: Candida
     sweep = Sweep(pooled, parts.fit)
     singles = [Candidate((cell.layer,), cell.pooling) for cell in pooled.cells]
     found = tune_by_labels(sweep, singles, default, truth, parts, progress)
-    scored = [
-        Scored(candidate, bootstrapped(values), gflop_of(encoder, candidate), 4 * sweep.width(candidate))
-        for candidate, values in zip(found.candidates, found.values, strict=True)
-    ]
     reports = {default: found.default_figures, found.taken: found.taken_figures}
-    scored = [replace(each, report=reports.get(each.candidate)) for each in scored]
-    by_candidate = {each.candidate: each for each in scored}
+    by_candidate = _scored(found.candidates, found.values, reports, encoder, sweep)
     tuned = Tuned(
         measure=MEASURE,
         labelled=True,
-        ranked=sorted(scored, key=lambda each: -each.choosing.mean),
+        ranked=sorted(by_candidate.values(), key=lambda each: -each.choosing.mean),
         default=by_candidate[default],
         chosen=by_candidate[found.taken],
         difference={} if found.taken == default else found.difference,
         recipe=recipe_fields(encoder.recipe, found.taken),
         n_source=drawn.n_source,
-        parts={
-            name: [drawn.items[at].id for at in kept[rows]]
-            for name, rows in (("fit", parts.fit), ("choose", parts.choose), ("report", parts.report))
-        },
+        parts=_ids_of(parts, drawn, kept),
         n_asked=found.n_asked,
         by_groups=parts.by_groups,
         verdict=found.verdict,
@@ -106,6 +118,73 @@ def _by_labels(drawn: Sample, pooled: Pooled, encoder: Encoder, default: Candida
     )
     fill_heat(tuned, encoder.recipe.layers)
     return tuned
+
+
+def _by_tasks(
+    drawn: Sample,
+    pooled: Pooled,
+    encoder: Encoder,
+    default: Candidate,
+    tasks: Mapping[str, Task],
+    views: Sequence[str],
+    progress: Progress,
+) -> Tuned:
+    parts = thirds(len(pooled.kept))
+    if len(parts.report) < LEAST_PART:
+        raise UsageError(
+            f"{counted(len(pooled.kept), 'item')} are too few to tune on without labels; at least {3 * LEAST_PART} are "
+            "needed"
+        )
+    sweep = Sweep(pooled, parts.fit, len(views))
+    numbered = {name: (views.index(task.asking), views.index(task.answering)) for name, task in tasks.items()}
+    singles = [Candidate((cell.layer,), cell.pooling) for cell in pooled.cells]
+    found = tune_by_tasks(sweep, singles, default, numbered, parts, progress)
+    reports = {default: found.default_figures, found.best: found.best_figures}
+    by_candidate = _scored(found.candidates, found.values, reports, encoder, sweep)
+    tuned = Tuned(
+        measure=TASK_MEASURE,
+        labelled=False,
+        ranked=sorted(by_candidate.values(), key=lambda each: -each.choosing.mean),
+        default=by_candidate[default],
+        chosen=None if found.taken is None else by_candidate[found.taken],
+        difference={} if found.best == default else found.difference,
+        recipe=None if found.taken is None else recipe_fields(encoder.recipe, found.taken),
+        n_source=drawn.n_source,
+        parts=_ids_of(parts, drawn, pooled.kept),
+        n_asked=len(parts.report),
+        by_groups=False,
+        verdict=found.verdict,
+        tasks={name: task.told for name, task in tasks.items()},
+        agreement=found.agreement,
+        notes=drawn.notes,
+        reasons=pooled.reasons,
+    )
+    fill_heat(tuned, encoder.recipe.layers)
+    return tuned
+
+
+def _scored(
+    candidates: Sequence[Candidate],
+    values: NDArray[np.float64],
+    reports: Mapping[Candidate, dict[str, Figure]],
+    encoder: Encoder,
+    sweep: Sweep,
+) -> dict[Candidate, Scored]:
+    return {
+        candidate: Scored(
+            candidate,
+            bootstrapped(row),
+            gflop_of(encoder, candidate),
+            4 * sweep.width(candidate),
+            reports.get(candidate),
+        )
+        for candidate, row in zip(candidates, values, strict=True)
+    }
+
+
+def _ids_of(parts: Parts, drawn: Sample, kept: NDArray[np.int64]) -> dict[str, list[str]]:
+    by_name = (("fit", parts.fit), ("choose", parts.choose), ("report", parts.report))
+    return {name: [drawn.items[at].id for at in kept[rows]] for name, rows in by_name}
 
 
 def fill_heat(tuned: Tuned, layers: Sequence[str]) -> None:
