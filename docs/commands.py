@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 COMMANDS = (
-    "build", "query", "recommend", "add", "delete", "optimize", "evaluate", "tune", "duplicates", "map", "info",
+    "build", "query", "explain", "recommend", "add", "delete", "optimize", "evaluate", "tune", "duplicates", "map", "info",
     "layers", "embed",
 )  # fmt: skip
 

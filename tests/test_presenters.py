@@ -45,3 +45,19 @@ def test_a_sheet_has_a_row_a_query_and_survives_odd_words(tmp_path):
         draw_sheet([[image]], tmp_path / "s.txt")
     with pytest.raises(UsageError, match=str(MAX_ROWS)):
         draw_sheet([[image]] * (MAX_ROWS + 1), tmp_path / "s.png")
+
+
+def test_of_a_path_that_is_too_long_the_end_remains():
+    from PIL import Image, ImageDraw, ImageFont
+
+    from embedsearch.presenters.sheet import on_one_line
+
+    draw, font = ImageDraw.Draw(Image.new("RGB", (1, 1))), ImageFont.load_default(13)
+    for width in (60, 120, 400):
+        cut = on_one_line(draw, "asked: /home/someone/pictures/fruit/Kiwi_001.jpg", font, width)
+        assert cut.startswith("asked: ") and draw.textlength(cut, font) <= width
+        assert cut.endswith("…") or "/home/someone/pictures/fruit/Kiwi_001.jpg".endswith(
+            cut.split("…")[-1].removeprefix("asked: ")
+        )
+    assert on_one_line(draw, "a/b.jpg", font, 200) == "a/b.jpg" and on_one_line(draw, "", font, 200) == ""
+    assert on_one_line(draw, "my card has not arrived yet", font, 80).endswith("…")

@@ -70,7 +70,7 @@ def test_too_many_dimensions_are_told_before_or_without_losing_what_was_extracte
 def test_another_recipe_or_source_needs_a_word(folder, tmp_path):
     out = tmp_path / "index"
     es.build(folder, out, **VGG)
-    with pytest.raises(ContradictionError, match="pooling: 'mean', now 'gem'.*--restart"):
+    with pytest.raises(ContradictionError, match="pooling: 'rmac', now 'gem'.*--restart"):
         es.build(folder, out, pooling="gem", **VGG)
     with pytest.raises(ContradictionError, match="source"):
         es.build(str(folder) + "/*.png", out, **VGG)

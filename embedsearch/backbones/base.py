@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import torch
 
+from embedsearch.backbones.windows import TokenSpan
 from embedsearch.errors import UsageError
 from embedsearch.types import Features, LayerInfo, Modality
 
@@ -115,6 +116,13 @@ class Backbone(ABC):
         """The parts of an item that the network reads one by one, each as an item of its own, and where
         it begins and ends, in characters."""
         return [(prepared, (0, 0))]
+
+    def token_spans(self, text: str, prepared: Any, part: int | None = None) -> list[TokenSpan] | None:
+        """Where the places of the features of a text come from, in their order; None where that is not known.
+
+        prepared: as `prepare` gives it for `text`. part: the number of the part of `split` that was extracted alone.
+        """
+        return None
 
     def check_size(self, size: int) -> None:
         """Raises UsageError when the network, opened at another size, cannot read pictures of `size` px.

@@ -27,7 +27,7 @@ from embedsearch.backbones.packed_linear import pack_linears
 from embedsearch.backbones.packed_texts import PackedTexts
 from embedsearch.backbones.probe import PROBE_BATCH, probe
 from embedsearch.backbones.tap import Inputs
-from embedsearch.backbones.windows import Tokens, check_overlap, merge, tokenize
+from embedsearch.backbones.windows import Tokens, TokenSpan, check_overlap, merge, spans, tokenize
 from embedsearch.errors import UsageError, WeightsError
 from embedsearch.types import CONTENT, Features, LayerInfo, Modality
 
@@ -93,6 +93,22 @@ class TransformerBackbone(NamedBackbone):
 
     def split(self, prepared: Any) -> list[tuple[Any, tuple[int, int]]]:
         return [(Tokens((replace(w, counted=[True] * len(w.ids)),), False), w.span) for w in prepared.windows]
+
+    def token_spans(self, text: str, prepared: Any, part: int | None = None) -> list[TokenSpan]:
+        with self._tokenizing:
+            found = spans(
+                self._tokenizer, text, int(self.max_tokens or 0), self.overlap or 0, all_of_it=self._all_of_it
+            )
+        if part is not None:
+            return found[part]
+        if len(found) == 1:
+            return found[0]
+        return [
+            span
+            for window, own in zip(prepared.windows, found, strict=True)
+            for span, counted in zip(own, window.counted, strict=True)
+            if counted
+        ]
 
     def extract(self, batch: Sequence[Any], layers: Sequence[str]) -> dict[str, Features]:
         if all(len(tokens.windows) == 1 for tokens in batch):

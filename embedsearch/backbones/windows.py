@@ -38,6 +38,17 @@ class Tokens:
         return sum(len(window.ids) for window in self.windows)
 
 
+@dataclass(frozen=True, slots=True)
+class TokenSpan:
+    """Where a token comes from. token: as the tokenizer writes it. word: number of its word in the text, None for a
+    special token. start, end: in characters of the text."""
+
+    token: str
+    word: int | None
+    start: int
+    end: int
+
+
 def tokenize(tokenizer: Any, texts: Sequence[str], max_tokens: int, overlap: int, *, all_of_it: bool) -> list[Any]:
     """Each text as Tokens, special tokens included in every window; an ItemError for one that is too long.
 
@@ -45,6 +56,27 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_tokens: int, overlap: int
     further from the edge, so that every token of the text counts once. all_of_it: False keeps the first
     window alone.
     """
+    class_id = tokenizer.cls_token_id
+    return [
+        _tokens(encodings, class_id, overlap)
+        for encodings in _encodings(tokenizer, texts, max_tokens, overlap, all_of_it)
+    ]
+
+
+def spans(tokenizer: Any, text: str, max_tokens: int, overlap: int, *, all_of_it: bool) -> list[list[TokenSpan]]:
+    """Where the tokens of a text come from, for each window in the order of `Tokens`; see `tokenize`."""
+    (encodings,) = _encodings(tokenizer, [text], max_tokens, overlap, all_of_it)
+    return [
+        [
+            TokenSpan(token, None if word is None else int(word), start, end)
+            for token, word, (start, end) in zip(encoding.tokens, encoding.word_ids, encoding.offsets, strict=True)
+        ]
+        for encoding in encodings
+    ]
+
+
+def _encodings(tokenizer: Any, texts: Sequence[str], max_tokens: int, overlap: int, all_of_it: bool) -> list[list[Any]]:
+    """Of each text its windows, as the tokenizer gives them."""
     encoded = tokenizer(
         list(texts),
         truncation=True,
@@ -58,8 +90,7 @@ def tokenize(tokenizer: Any, texts: Sequence[str], max_tokens: int, overlap: int
     owners = encoded["overflow_to_sample_mapping"] if all_of_it else range(len(texts))
     for encoding, owner in zip(encoded.encodings, owners, strict=True):
         of_text[owner].append(encoding)
-    class_id = tokenizer.cls_token_id
-    return [_tokens(encodings, class_id, overlap) for encodings in of_text]
+    return of_text
 
 
 def check_overlap(overlap: int, max_tokens: int, n_special: int) -> None:

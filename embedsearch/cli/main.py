@@ -14,8 +14,8 @@ from embedsearch.cli.app import app
 from embedsearch.errors import EmbedSearchError, UsageError
 
 _COMMANDS = (
-    "add", "build", "delete", "duplicates", "embed", "evaluate", "info", "layers", "map", "optimize", "query",
-    "recommend", "tune",
+    "add", "build", "delete", "duplicates", "embed", "evaluate", "explain", "info", "layers", "map", "optimize",
+    "query", "recommend", "tune",
 )  # fmt: skip
 
 # the base of the parser's errors, in whichever copy of click this typer uses

@@ -163,6 +163,33 @@ def fit_image(image: Image.Image, size: int, fit: str = "crop") -> NDArray[np.ui
     return np.array(image, dtype=np.uint8)
 
 
+def fitted_box(width: int, height: int, size: int, fit: str = "crop") -> tuple[float, float, float, float]:
+    """Where the square that `fit_image` makes lies on a picture of width x height: left, top, right and bottom in its
+    pixels. It reaches beyond the picture where "pad" fills with white.
+    """
+    if fit == "squash":
+        return 0.0, 0.0, float(width), float(height)
+    reference = (min if fit == "crop" else max)(width, height)
+    left = top = 0
+    if fit == "crop" and max(width, height) > 4 * reference:
+        inner_width, inner_height = min(width, 4 * reference), min(height, 4 * reference)
+        left, top = round((width - inner_width) / 2.0), round((height - inner_height) / 2.0)
+        width, height = inner_width, inner_height
+    fitted = max(1, size * width // reference), max(1, size * height // reference)
+    # of the resized picture, where the square begins; of a padded one that is outside
+    if fit == "crop":
+        begins = round((fitted[0] - size) / 2.0), round((fitted[1] - size) / 2.0)
+    else:
+        begins = -((size - fitted[0]) // 2), -((size - fitted[1]) // 2)
+    across, down = width / fitted[0], height / fitted[1]  # pixels of the picture to one of the square
+    return (
+        left + begins[0] * across,
+        top + begins[1] * down,
+        left + (begins[0] + size) * across,
+        top + (begins[1] + size) * down,
+    )
+
+
 def _centre(image: Image.Image, width: int, height: int) -> Image.Image:
     # rounded as torchvision's CenterCrop rounds
     left, top = round((image.width - width) / 2.0), round((image.height - height) / 2.0)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from embedsearch.pipeline.change.optimize import OptimizeReport
     from embedsearch.pipeline.duplicates.groups import Duplicates
     from embedsearch.pipeline.encode import Encoder
+    from embedsearch.pipeline.explain.explanation import Explanation
     from embedsearch.pipeline.map.drawing import Map
 
 
@@ -228,6 +229,18 @@ class Index:
         from embedsearch.pipeline.map.drawing import draw_map
 
         return draw_map(self._searcher, Path(out), color, method, where, sample, seed, progress or NoProgress())
+
+    def explain(self, query: Any, *, id: str | int, item: Any = None) -> Explanation:  # noqa: A002
+        """Why the item `id` has its score for a query, as a sum over pairs of places or words; see `Explanation`.
+
+        query: a path, URL, PIL image or array for an index of pictures, a text for one of texts. item: what the id
+        stands for, where it is not where it was indexed. Raises UnknownNameError when no item has that id, ItemError
+        when either cannot be read or the item has changed, UsageError when the network's layer or the pooling has no
+        places (the message says what can be explained instead).
+        """
+        from embedsearch.engine.explaining import explain
+
+        return explain(self, query, id=id, item=item)
 
     def save_sheet(self, queries: Sequence[tuple[str, Any]], answers: Sequence[Hits], path: str | Path) -> None:
         """Draws answers as one picture, a row a query.

@@ -125,7 +125,8 @@ def _extract(
     report = BuildReport(layout.root, state.resumed, long_texts=state.recipe.long_texts, renamed=source.renamed)
     if encoder is not None:
         report.encoder = (
-            f"{state.recipe.backbone} at {', '.join(state.recipe.layers)}, weights: {encoder.weights_origin}, "
+            f"{state.recipe.backbone} at {', '.join(state.recipe.layers)}, pooled by {state.recipe.pooling}, "
+            f"weights: {encoder.weights_origin}, "
             f"in {state.recipe.precision} ({encoder.precision_reason})"
         )
     gone: list[str] = []

@@ -27,7 +27,8 @@ from embedsearch.vectors import Matrix, finite_rows
 
 if TYPE_CHECKING:
     from embedsearch.backbones import Backbone
-    from embedsearch.types import LayerInfo
+    from embedsearch.backbones.windows import TokenSpan
+    from embedsearch.types import Features, LayerInfo
 
 N = TypeVar("N", bound=PooledNetwork)
 
@@ -325,6 +326,11 @@ class Encoder:
     def through(self, network: PooledNetwork, contents: Sequence[Any]) -> Encoded:
         """What another pooling of the same network gives; see `pooled`."""
         return network.encode(self._load(contents), None, chunks=False)
+
+    def features(self, content: Any, *, part: int | None = None) -> tuple[list[list[Features]], list[TokenSpan] | None]:
+        """One input before pooling; see `PooledNetwork.features`."""
+        self.settle_precision([content])
+        return self._network.features(load(content, self.recipe), part)
 
     def executor(self, over: Callable[[], None] = lambda: None) -> Executor:
         """What runs several calls of `pooled`: the next is read and decoded while the network is busy with one.

@@ -21,6 +21,7 @@ from embedsearch.vectors import Matrix, l2_normalize
 
 if TYPE_CHECKING:
     from embedsearch.backbones import Backbone
+    from embedsearch.backbones.windows import TokenSpan
     from embedsearch.types import Features
 
 
@@ -209,6 +210,31 @@ class PooledNetwork:
         with self._clock.stage(NETWORK):
             features = self._backbone.extract(batch, self._recipe.layers)
             return self._pool([features[layer] for layer in self._recipe.layers])
+
+    def features(self, loaded: Loaded, part: int | None = None) -> tuple[list[list[Features]], list[TokenSpan] | None]:
+        """One input's activations before pooling, for each view and each layer that is pooled (1 x T x C), and of a
+        text where its tokens come from.
+
+        part: of a long text, the number of the chunk that is read alone. Raises ItemError.
+        """
+        from embedsearch.pooling import average
+
+        recipe, found, spans = self._recipe, [], None
+        for view, prepared in zip(loaded.views, self._backbone.prepare(loaded.views), strict=True):
+            if isinstance(prepared, ItemError):
+                raise prepared
+            parts = [prepared] if part is None else [own for own, _ in self._backbone.split(prepared)]
+            number = 0 if part is None else part
+            if number >= len(parts):
+                raise ItemError(f"the text has {len(parts)} chunks now, and the index one of number {number + 1}")
+            features = self._backbone.extract([parts[number]], recipe.layers)
+            layers = [features[layer] for layer in recipe.layers]
+            if recipe.combine == "mean":
+                layers = [average(layers, recipe.layer_weights or (1.0,) * len(layers))]
+            found.append(layers)
+            if isinstance(view, str):
+                spans = self._backbone.token_spans(view, prepared, part)
+        return found, spans
 
     def _pool(self, layers: Sequence[Features]) -> Matrix:
         """float32 B x D of a batch's features, one entry a layer of the recipe."""

@@ -101,13 +101,18 @@ def _cells(features: Features, n: int, name: str, pool: Callable[[Features], tor
     """`pool` of n x n cells, row by row. Cells share a row or column where n does not divide the map."""
     height, width = _grid(features, name)
     maps = _unfolded(features.values, height, width)
-    cells = []
+    cells = [pool(Features(maps[:, rows, columns].flatten(1, 2))) for rows, columns in grid_cells(height, width, n)]
+    return torch.cat(cells, dim=1)
+
+
+def grid_cells(height: int, width: int, n: int) -> Iterator[tuple[slice, slice]]:
+    """The rows and columns of each of n x n cells of a map, row by row."""
     for i in range(n):
         for j in range(n):
-            rows = slice(i * height // n, -(-(i + 1) * height // n))
-            columns = slice(j * width // n, -(-(j + 1) * width // n))
-            cells.append(pool(Features(maps[:, rows, columns].flatten(1, 2))))
-    return torch.cat(cells, dim=1)
+            yield (
+                slice(i * height // n, -(-(i + 1) * height // n)),
+                slice(j * width // n, -(-(j + 1) * width // n)),
+            )
 
 
 def _unfolded(values: torch.Tensor, height: int, width: int) -> torch.Tensor:

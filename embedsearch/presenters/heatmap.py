@@ -8,9 +8,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from embedsearch.presenters.sheet import check_path, font
+from embedsearch.presenters.fonts import font
+from embedsearch.presenters.sheet import check_path
 
-_CELL_W, _CELL_H, _GAP = 96, 34, 14
+_CELL_W, _CELL_H, _GAP, _FONT_SIZE = 96, 34, 14, 13
 _WHITE, _INK, _GREY, _CHOSEN, _DEFAULT = (255, 255, 255), (25, 25, 25), (238, 238, 238), (200, 60, 20), (20, 90, 170)
 # from low to high: steps of a scale whose lightness alone orders it, so that it is read in grey too
 _SCALE = ((247, 251, 255), (198, 219, 239), (107, 174, 214), (33, 113, 181), (8, 48, 107))
@@ -35,7 +36,7 @@ def draw_heatmap(
     when the suffix is no picture format or the folder is not there.
     """
     check_path(path)
-    letters = font()
+    letters = font(_FONT_SIZE)
     measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     left = 2 * _GAP + max(int(measure.textlength(name, letters)) for name in rows)
     top = _GAP + 2 * 20 + 6

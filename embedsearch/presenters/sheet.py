@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from embedsearch.errors import UsageError
+from embedsearch.presenters.fonts import Font
+from embedsearch.presenters.fonts import font as a_font
 
 _SIDE = 168  # pixels of a cell's picture
 _GAP = 12
@@ -40,7 +41,7 @@ def draw_sheet(rows: Sequence[Sequence[Cell]], path: Path) -> None:
     step, height = _SIDE + _GAP, _SIDE + _CAPTION + _GAP
     sheet = Image.new("RGB", (_GAP + columns * step + _GAP, _GAP + max(len(rows), 1) * height), _WHITE)
     draw = ImageDraw.Draw(sheet)
-    letters = font()
+    font = a_font(_FONT_SIZE)
     for r, row in enumerate(rows):
         for c, cell in enumerate(row):
             # the gap behind the query is doubled, which sets it apart from its hits
@@ -57,21 +58,10 @@ def check_path(path: Path) -> None:
         raise UsageError(f"sheet {path} cannot be written: the folder {path.parent} does not exist")
 
 
-@cache
-def font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """A font of the system that knows more letters than Pillow's own, where there is one."""
-    for name in ("NotoSansCJK-Regular.ttc", "DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf"):
-        try:
-            return ImageFont.truetype(name, _FONT_SIZE)
-        except OSError:
-            continue
-    return ImageFont.load_default(_FONT_SIZE)
-
-
 def _draw_cell(
     sheet: Image.Image,
     draw: ImageDraw.ImageDraw,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    font: Font,
     cell: Cell,
     x: int,
     y: int,
@@ -87,19 +77,30 @@ def _draw_cell(
             image = image.resize(size, Image.Resampling.LANCZOS)
         sheet.paste(image, (x + (_SIDE - image.width) // 2, y + (_SIDE - image.height) // 2))
     else:
-        for n, line in enumerate(_wrap(draw, cell.text, font, _SIDE - 16, _SIDE // (_FONT_SIZE + 4) - 1)):
+        for n, line in enumerate(wrapped(draw, cell.text, font, _SIDE - 16, _SIDE // (_FONT_SIZE + 4) - 1)):
             draw.text((x + 8, y + 8 + n * (_FONT_SIZE + 4)), line, fill=_INK, font=font)
     box = (x - 1, y - 1, x + _SIDE, y + _SIDE)
     draw.rectangle(box, outline=_QUERY if is_query else _FAINT, width=3 if is_query else 1)
     for n, line in enumerate(cell.caption[:2]):
-        fitted = _wrap(draw, line, font, _SIDE, 1)[0] if line else ""
+        fitted = on_one_line(draw, line, font, _SIDE)
         draw.text((x, y + _SIDE + 4 + n * (_FONT_SIZE + 3)), fitted, fill=_QUERY if is_query else _INK, font=font)
 
 
-def _wrap(
+def on_one_line(draw: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> str:
+    """`text` cut to `width` pixels with an ellipsis: of a path or URL the end remains, else the beginning."""
+    head, space, last = " ".join(text.split()).rpartition(" ")
+    if "/" not in last:
+        return wrapped(draw, text, font, width, 1)[0] if text else ""
+    cut = ""
+    while last and draw.textlength(head + space + cut + last, font) > width:
+        cut, last = "…", last[1:]
+    return head + space + cut + last
+
+
+def wrapped(
     draw: ImageDraw.ImageDraw,
     text: str,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    font: Font,
     width: int,
     n_lines: int,
 ) -> list[str]:
@@ -122,9 +123,7 @@ def _wrap(
     return lines
 
 
-def _fitting(
-    draw: ImageDraw.ImageDraw, word: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
-) -> list[str]:
+def _fitting(draw: ImageDraw.ImageDraw, word: str, font: Font, width: int) -> list[str]:
     """A word cut into pieces that fit, for file names and other words without spaces."""
     pieces = [""]
     for sign in word[:2000]:

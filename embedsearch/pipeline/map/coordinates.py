@@ -32,11 +32,15 @@ def coordinates(x: Matrix, method: str, seed: int) -> NDArray[np.float32]:
     return _umap(reduced / scale, seed) if method == "umap" else _tsne(reduced / scale, seed)
 
 
+_PACKAGES = {"umap": "umap", "tsne": "sklearn"}
+
+
 def check_installed(method: str) -> None:
     """Raises MissingExtraError where `method` needs what is not there."""
     from importlib.util import find_spec
 
-    if method != "pca" and (find_spec("umap") is None or find_spec("sklearn") is None):
+    package = _PACKAGES.get(method)
+    if package is not None and find_spec(package) is None:
         raise MissingExtraError(
             f"method {method} needs the extra: pip install 'embedsearch[map]'; pca works without it"
         )
