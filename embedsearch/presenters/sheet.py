@@ -46,7 +46,7 @@ def draw_sheet(rows: Sequence[Sequence[Cell]], path: Path) -> None:
         for c, cell in enumerate(row):
             # the gap behind the query is doubled, which sets it apart from its hits
             x, y = _GAP + c * step + (_GAP if c else 0), _GAP + r * height
-            _draw_cell(sheet, draw, letters, cell, x, y, is_query=c == 0)
+            _draw_cell(sheet, draw, font, cell, x, y, is_query=c == 0)
     sheet.save(path)
 
 
