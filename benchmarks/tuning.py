@@ -1,206 +1,137 @@
-"""What tuning gains on items that it has not seen: by 50 random labels, and without any."""
+"""What `embedsearch tune` gains on items that it has not seen: by 50 labels, and without any.
+
+Prints two tables; --write puts them on a page.
+"""
 
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache, partial
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+from tuning_sets import KNOWN, N_ITEMS, Set, Some, prepared
+from tuning_unlabelled import unlabelled
 
-import embedsearch as es
-from embedsearch.errors import UsageError
 from embedsearch.evaluate import bootstrapped
-from embedsearch.pipeline.tune.candidates import Candidate, Cell, candidate_layers
-from embedsearch.pipeline.tune.labelled import tune_by_labels
-from embedsearch.pipeline.tune.pooled import Pooled, pool_sample
+from embedsearch.pipeline.tune.candidates import Candidate
+from embedsearch.pipeline.tune.labelled import Found, tune_by_labels
 from embedsearch.pipeline.tune.sample import Truth
 from embedsearch.pipeline.tune.scoring import judged_values
 from embedsearch.pipeline.tune.splits import split
 from embedsearch.pipeline.tune.sweep import Sweep
-from embedsearch.pipeline.tune.tapped import TappedNetwork
-from embedsearch.types import Item, NoProgress
+from embedsearch.types import NoProgress
 
-sys.path.insert(0, str(Path(__file__).parent))
-from data import CACHE, SHARED
-
-N_ITEMS, N_LABELS, N_UNLABELLED, N_DRAWS = 1500, 50, 250, 40
+N_LABELS, N_SAMPLE, N_DRAWS = 50, 1000, 30
+MEASURES = ("mAP", "P@1")
 
 
-@dataclass(frozen=True, eq=False)
-class Set:
-    """Items with labels, their vectors at every layer and pooling, and the default of a build."""
-
-    name: str
-    items: list[Item]
-    labels: np.ndarray
-    pooled: Pooled
-    default: Candidate
-
-    @cache  # noqa: B019 - lives as long as the run
-    def vectors(self, cell: Cell) -> np.ndarray:
-        return self.pooled.vectors(cell)
-
-
-@dataclass(frozen=True)
-class Some:
-    """The pooled arrays of some rows of a set."""
-
-    of: Set
-    rows: np.ndarray
-
-    @property
-    def cells(self) -> dict[Cell, int]:
-        return self.of.pooled.cells
-
-    def vectors(self, cell: Cell, view: int = 0) -> np.ndarray:
-        return self.of.vectors(cell)[self.rows]
-
-
-def grocery() -> tuple[list[Item], list[str]] | None:
-    folder = SHARED / "grocery"
-    if not folder.exists():
-        return None
-    lines = [
-        line.split(",")
-        for part in ("test", "val")
-        for line in (folder / f"{part}.txt").read_text().splitlines()
-        if line
-    ]
-    return [Item(line[0].strip(), uri=str(folder / line[0].strip())) for line in lines], [line[1] for line in lines]
-
-
-def banking() -> tuple[list[Item], list[str]] | None:
-    file = SHARED / "banking77" / "banking_data" / "train.csv"
-    if not file.exists():
-        return None
-    with file.open(newline="", encoding="utf-8") as opened:
-        rows = list(csv.DictReader(opened))
-    return [Item(str(n), content=row["text"]) for n, row in enumerate(rows)], [row["category"] for row in rows]
-
-
-def prepared(name: str, found: tuple[list[Item], list[str]], encoder: es.Encoder) -> Set:
-    """N_ITEMS drawn with a seed, and one pass over them that is kept on disk."""
-    items, labels = found
-    drawn = np.sort(np.random.default_rng(0).permutation(len(items))[:N_ITEMS])
-    items = [items[at] for at in drawn]
-    default = Candidate(encoder.recipe.layers, encoder.recipe.pooling)
-    encoder.tap(candidate_layers(encoder.backbone, ()))
-    contents = [item.content or item.uri for item in items]
-    encoder.settle_precision(contents[:16])
-    folder = CACHE / "tuning" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    pooled = pool_sample(
-        items,
-        encoder,
-        encoder.network_of(TappedNetwork, encoder.recipe),
-        lambda some, view: [item.content or item.uri for item in some],
-        ["itself"],
-        folder,
-        NoProgress(),
-    )
-    return Set(name, items, np.unique([labels[at] for at in drawn], return_inverse=True)[1], pooled, default)
-
-
-def truth_of(groups: np.ndarray) -> Truth:
-    same = groups[:, None] == groups[None, :]
-    np.fill_diagonal(same, False)
-    return Truth(same, np.unique(groups, return_inverse=True)[1])
-
-
-def unseen(data: Set, candidate: Candidate, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Values of a candidate on rows, with its projection fitted on all of them, as a build fits it."""
+def judged(data: Set, candidate: Candidate, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Values of a candidate by rows, with its projection fitted on all of them, as a build fits it."""
     sweep = Sweep(Some(data, rows), np.arange(len(rows)))  # type: ignore[arg-type]
     (x,) = sweep.vectors(candidate, np.arange(len(rows)))
-    return judged_values(x, truth_of(data.labels[rows]))
+    return judged_values(x, Truth.of_groups(data.labels[rows]))
 
 
-def draws(data: Set, n_draws: int) -> list[str]:
-    """Lines of the table: how much 50 random labels gain."""
-    gains: dict[str, list[float]] = {"mAP": [], "P@1": []}
-    taken: list[str] = []
-    n_refused = 0
-    score = cache(lambda candidate, rows: unseen(data, candidate, np.frombuffer(rows, np.int64)))
+def tuned(data: Set, rng: np.random.Generator) -> tuple[Found, np.ndarray]:
+    """What tune finds on a sample of N_SAMPLE items, N_LABELS of them with labels; and rows that were not in it."""
+    order = rng.permutation(len(data.items))
+    labelled: list[int] = []
+    for label in rng.permutation(np.unique(data.labels)):
+        labelled += order[data.labels[order] == label][: data.per_label].tolist()
+        if len(labelled) >= N_LABELS:
+            break
+    labelled = labelled[:N_LABELS]
+    others = order[~np.isin(order, labelled)]
+    sample = np.concatenate([labelled, others[: N_SAMPLE - N_LABELS]])
+    parts = split(Truth.of_groups(data.labels[sample[:N_LABELS]]), N_SAMPLE)
+    singles = [Candidate((cell.layer,), cell.pooling) for cell in data.pooled.cells]
+    sweep = Sweep(Some(data, sample), parts.fit)  # type: ignore[arg-type]
+    found = tune_by_labels(sweep, singles, data.default, parts, NoProgress())
+    return found, np.sort(others[N_SAMPLE - N_LABELS :])
+
+
+def draws(data: Set, n_draws: int) -> Iterator[tuple[Found, dict[str, float]]]:
+    """For each draw what was found, and the mean difference to the default on unseen rows."""
     for seed in range(n_draws):
-        order = np.random.default_rng(seed).permutation(len(data.items))
-        asked, judged = order[: N_LABELS + N_UNLABELLED], np.sort(order[N_LABELS + N_UNLABELLED :])
-        truth = truth_of(data.labels[asked[:N_LABELS]])
-        try:
-            parts = split(truth, len(asked))
-        except UsageError:
-            n_refused += 1
-            continue
-        singles = [Candidate((cell.layer,), cell.pooling) for cell in data.pooled.cells]
-        sweep = Sweep(Some(data, asked), parts.fit)  # type: ignore[arg-type]
-        found = tune_by_labels(sweep, singles, data.default, truth, parts, NoProgress())
-        taken.append(str(found.taken))
-        if found.taken == data.default:
-            apart = dict.fromkeys(gains, 0.0)
-        else:
-            key = judged.tobytes()
-            mine, theirs = score(found.taken, key), score(data.default, key)
-            apart = {name: float(np.nanmean(mine[name] - theirs[name])) for name in gains}
-        for name, value in apart.items():
-            gains[name].append(value)
-        print(seed, found.taken, f"{apart['mAP']:+.3f} {apart['P@1']:+.3f}", found.verdict[:60], file=sys.stderr)
-    other = sum(each != str(data.default) for each in taken)
-    told = {name: bootstrapped(np.array(values)) for name, values in gains.items()}
-    worst = min(gains["mAP"], default=float("nan"))
-    return [
-        f"| {data.name} | {len(taken)} | {n_refused} | {other} | "
-        + " | ".join(f"{f.mean:+.4f} ({f.low:+.4f} to {f.high:+.4f})" for f in told.values())
-        + f" | {worst:+.4f} |"
-    ]
+        found, rows = tuned(data, np.random.default_rng([seed, 1]))
+        apart = dict.fromkeys(MEASURES, 0.0)
+        if found.taken != data.default:
+            mine, theirs = judged(data, found.taken, rows), judged(data, data.default, rows)
+            apart = {name: float(np.nanmean(mine[name] - theirs[name])) for name in MEASURES}
+        print(
+            seed, found.taken, *(f"{v:+.4f}" for v in apart.values()), found.verdict[:40], file=sys.stderr, flush=True
+        )
+        yield found, apart
+
+
+def row_of(data: Set, n_draws: int) -> str:
+    done = list(draws(data, n_draws))
+    n_taken = sum(found.taken != data.default for found, _ in done)
+    n_worse = sum(apart["mAP"] < 0 for _, apart in done)
+    gains = {name: np.array([apart[name] for _, apart in done]) for name in MEASURES}
+    told = [bootstrapped(values) for values in gains.values()]
+    covered = [found.difference["mAP"] for found, _ in done if found.taken != data.default]
+    said = np.mean([figure.mean for figure in covered]) if covered else float("nan")
+    return (
+        f"| {data.name} | {n_draws} | {n_taken} | {n_worse} | "
+        + " | ".join(f"{f.mean:+.4f} ({f.low:+.4f} to {f.high:+.4f})" for f in told)
+        + f" | {gains['mAP'].min():+.4f} | {said:+.4f} |"
+    )
+
+
+@cache
+def whole(data: Set) -> tuple[list[Candidate], np.ndarray]:
+    """Single layers without a projection, and their mAP by labels on all items of a set."""
+    rows = np.arange(len(data.items))
+    singles = [Candidate((cell.layer,), cell.pooling) for cell in data.pooled.cells]
+    return singles, np.array([float(np.nanmean(judged(data, single, rows)["mAP"])) for single in singles])
 
 
 def best_there_is(data: Set) -> str:
-    """What the best single layer and pooling gains on all items, for comparison."""
-    rows = np.arange(len(data.items))
-    default = unseen(data, data.default, rows)
-    values = {cell: unseen(data, Candidate((cell.layer,), cell.pooling), rows)["mAP"] for cell in data.pooled.cells}
-    best = max(values, key=lambda cell: float(np.nanmean(values[cell])))
+    singles, values = whole(data)
+    best = int(values.argmax())
     return (
-        f"{data.name}: of single layers without projection, {best.layer} with {best.pooling} has mAP "
-        f"{np.nanmean(values[best]):.4f}, the default ({data.default}) {np.nanmean(default['mAP']):.4f}."
+        f"- {data.name}: {data.about}. The default, {data.default}, has mAP {values[singles.index(data.default)]:.4f} on "
+        f"all {len(data.items):,}; of single layers without projection, {singles[best]} has most, {values[best]:.4f}."
     )
 
 
-def sets(names: Sequence[str]) -> list[Set]:
-    known = {
-        "groceries": (grocery, partial(es.Encoder, "vgg16", weights="packaged", pooling="auto", size=128)),
-        "banking77": (banking, partial(es.Encoder, "minilm")),
-    }
-    found = []
-    for name, (read, make) in known.items():
-        data = read() if name in names else None
-        if data is not None:
-            found.append(prepared(name, data, make()))
-    return found
+def page(sets: list[Set], n_draws: int) -> Iterator[str]:
+    yield "## By 50 labels"
+    yield ""
+    yield (
+        f"{N_SAMPLE:,} of at most {N_ITEMS:,} items are the sample, of which {N_LABELS} have labels: labels are drawn at "
+        "random, and of each all four drawings of an emoji, or five items of the others. Projections are fitted and the "
+        "choice is made on the sample alone; the items that are not in it judge, with projections fitted on them as a "
+        "build fits them. Each draw is of other items. Means over draws of the difference to the default, which is 0 "
+        'where the default was kept, with 95 % intervals. "Told" is the mean of what tune itself said of the '
+        "difference where it took another than the default."
+    )
+    yield ""
+    yield "| set | draws | another than the default | worse by mAP | mAP | P@1 | worst draw, mAP | told, mAP |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for data in sets:
+        yield row_of(data, n_draws)
+    yield ""
+    yield from map(best_there_is, sets)
+    yield ""
+    yield from unlabelled(sets, {data.name: whole(data) for data in sets}, judged)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sets", nargs="+", default=["groceries", "banking77"])
+    parser.add_argument("--sets", nargs="+", choices=list(KNOWN), default=list(KNOWN))
     parser.add_argument("--draws", type=int, default=N_DRAWS)
-    parser.add_argument("--write", type=Path)
+    parser.add_argument("--write", type=Path, help="the page, docs/tune-measured.md")
     options = parser.parse_args()
-    lines = [
-        f"{N_LABELS} random items have labels, {N_UNLABELLED} more have none; the rest of {N_ITEMS:,} items judges,",
-        "with projections fitted on it as a build fits them. Means over draws of the difference to the default.",
-        "",
-        "| set | draws | refused | another than the default | mAP | P@1 | worst draw, mAP |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    found = sets(options.sets)
-    for data in found:
-        lines += draws(data, options.draws)
-        print(lines[-1], flush=True)
-    lines += ["", *map(best_there_is, found)]
-    print("\n".join(lines))
+    found = [data for name in options.sets if (data := prepared(name)) is not None]
+    lines = ["# What tuning gains", "", "Printed by `benchmarks/tuning.py`.", ""]
+    for line in page(found, options.draws):
+        print(line, flush=True)
+        lines.append(line)
     if options.write:
         options.write.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -16,11 +16,12 @@ import embedsearch as es
 from embedsearch.cli.main import run
 from embedsearch.decoders import decode_image, fit_image
 from embedsearch.errors import UsageError
+from embedsearch.evaluate import bootstrapped
 from embedsearch.pipeline.tune.candidates import Candidate, candidate_layers
 from embedsearch.pipeline.tune.choosing import choose, clustered_error
 from embedsearch.pipeline.tune.sample import Truth
 from embedsearch.pipeline.tune.scoring import Projector, judged_values
-from embedsearch.pipeline.tune.splits import split
+from embedsearch.pipeline.tune.splits import folds_of, split
 from embedsearch.pipeline.tune.tapped import TappedNetwork
 from embedsearch.postprocess import fit_projection
 from embedsearch.vectors import l2_normalize
@@ -78,29 +79,29 @@ def test_a_tapped_row_holds_what_a_plain_pass_gives(vgg16, emoji):
 
 def test_the_reported_figure_is_that_of_scikit_learn_on_vectors_of_an_encoder(tuned, drawn):
     root, labels = drawn
-    for scored in (tuned.default, tuned.chosen):
-        if scored.candidate.projection:
-            continue
+    some = [scored for scored in tuned.ranked if not scored.candidate.projection][:3]
+    for scored in (*some, tuned.default):
         encoder = es.Encoder(
             "vgg16", weights="packaged", size=64, layer=scored.candidate.layers, pooling=scored.candidate.pooling
         )
-        for name, measured in (("choose", scored.choosing), ("report", scored.report["mAP"])):
-            ids = tuned.parts[name]
-            x = encoder.encode([root / item_id for item_id in ids])
-            codes = np.array([labels[item_id] for item_id in ids])
-            found = []
-            for at in range(len(ids)):
-                others = np.arange(len(ids)) != at
-                found.append(average_precision_score(codes[others] == codes[at], (x @ x[at])[others]))
-            assert measured.mean == pytest.approx(np.mean(found), abs=1e-3)
+        ids = [item_id for name, part in tuned.parts.items() if name.startswith("fold") for item_id in part]
+        x = encoder.encode([root / item_id for item_id in ids])
+        codes = np.array([labels[item_id] for item_id in ids])
+        found = []
+        for at in range(len(ids)):
+            others = np.arange(len(ids)) != at
+            found.append(average_precision_score(codes[others] == codes[at], (x @ x[at])[others]))
+        assert scored.choosing.mean == pytest.approx(np.mean(found), abs=1e-3)
+    assert tuned.default.report["mAP"].mean == pytest.approx(tuned.default.choosing.mean)
 
 
 def test_parts_share_no_item_and_no_label(tuned, drawn):
     _, labels = drawn
     ids = [set(part) for part in tuned.parts.values()]
     codes = [{labels[item_id] for item_id in part} for part in ids]
-    assert tuned.by_groups and sum(map(len, ids)) == len(labels)
-    for a in range(3):
+    assert tuned.whole_labels and sum(map(len, ids)) == len(labels)
+    assert list(tuned.parts) == ["fit", "answer", "fold 1", "fold 2", "fold 3", "fold 4", "fold 5"]
+    for a in range(len(ids)):
         for b in range(a):
             assert not ids[a] & ids[b] and not codes[a] & codes[b]
 
@@ -137,47 +138,77 @@ def test_projections_from_one_decomposition_are_those_of_their_own(rng):
 
 
 def test_values_are_those_of_scikit_learn(rng):
-    x, groups = l2_normalize(rng.normal(size=(30, 5)).astype(np.float32)), rng.integers(0, 6, 30)
-    same = groups[:, None] == groups
-    np.fill_diagonal(same, False)
-    values = judged_values(x, Truth(same, groups))["mAP"]
-    for at in np.flatnonzero(same.any(axis=1)):
-        others = np.arange(30) != at
+    x, groups = l2_normalize(rng.normal(size=(40, 5)).astype(np.float32)), rng.integers(0, 6, 30)
+    values = judged_values(x, Truth.of_groups(groups))["mAP"]
+    same = np.append(groups, np.full(10, -1)) == groups[:, None]  # ten more, that are wrong for all
+    for at in np.flatnonzero(same.sum(axis=1) > 1):
+        others = np.arange(40) != at
         assert values[at] == pytest.approx(average_precision_score(same[at][others], (x @ x[at])[others]), abs=1e-6)
 
 
-@given(st.lists(st.integers(0, 30), min_size=60, max_size=200), st.integers(0, 100))
-def test_a_split_is_a_partition_that_leaves_groups_whole_where_it_says_so(numbers, n_more):
-    _, groups = np.unique(numbers, return_inverse=True)
-    same = groups[:, None] == groups
-    np.fill_diagonal(same, False)
+def test_what_is_right_beyond_a_piece_of_a_label_is_no_answer(rng):
+    x, groups = l2_normalize(rng.normal(size=(24, 4)).astype(np.float32)), np.repeat([0, 1], 12)
+    pieces = np.arange(24) // 4
+    values = judged_values(x, Truth.of_groups(groups).within(pieces))["mAP"]
+    for at in range(24):
+        asked = (groups != groups[at]) | (pieces == pieces[at])
+        asked[at] = False
+        right = pieces[asked] == pieces[at]
+        assert values[at] == pytest.approx(average_precision_score(right, (x @ x[at])[asked]), abs=1e-6)
+
+
+@given(st.lists(st.integers(0, 30), min_size=20, max_size=120), st.integers(0, 300))
+def test_a_split_is_a_partition_of_which_no_two_folds_share_a_group(numbers, n_more):
+    groups = np.unique(numbers, return_inverse=True)[1]
     n = len(groups) + n_more
     try:
-        parts = split(Truth(same, groups), n)
+        parts = split(Truth.of_groups(groups), n)
     except UsageError:
         return
-    rows = np.concatenate([parts.fit, parts.choose, parts.report])
-    assert sorted(rows.tolist()) == list(range(n))
-    if parts.by_groups:
-        assert not set(groups[parts.choose]) & set(groups[parts.report])
+    rows = np.concatenate([parts.fit, parts.judged, parts.beside])
+    assert sorted(rows.tolist()) == list(range(n)) and len(parts.truth) == len(parts.judged)
+    folds = folds_of(parts.truth.groups)
+    assert 2 <= len(np.unique(folds)) <= 5
+    for group in np.unique(parts.truth.groups):
+        assert len(np.unique(folds[parts.truth.groups == group])) == 1
+    if parts.whole:
+        assert (parts.truth.groups == groups[parts.judged]).all()
+    # an answer is right, wrong or left out, and what is left out is right in the end
+    beyond = parts.truth.left_out & ~np.eye(len(parts.judged), dtype=bool)
+    assert not (parts.truth.relevant & parts.truth.left_out).any()
+    same = groups[parts.judged][:, None] == groups[parts.judged]
+    assert ((parts.truth.relevant | beyond) == (same & ~np.eye(len(same), dtype=bool))).all()
 
 
-def test_luck_is_not_chosen_and_a_clear_gain_is(rng):
-    groups = np.repeat(np.arange(15), 2)
-    taken = 0
+def test_a_clear_gain_is_taken_and_luck_told_apart(rng):
+    groups, gains, lucky = np.repeat(np.arange(15), 2), [], []
     for _ in range(100):
         values = rng.random((200, 30))
-        taken += choose(values, groups, 0).taken != 0
-    assert taken <= 25  # one standard error is passed by luck in 16 of 100
+        choice = choose(values, groups, 0)
+        gains.append(choice.gain)
+        assert choice.taken == (choice.best if choice.gain > 0 else 0)
+        lucky.append(values[choice.best].mean() - values[0].mean())
+    assert abs(np.mean(gains)) < 3 * np.std(gains) / 10  # cross-validation is not deceived
+    assert np.mean(lucky) > 0.1  # where the best of many looks much better by luck alone
     values[7] += 0.8
     assert choose(values, groups, 0).taken == 7
 
 
+def test_a_gain_that_all_share_beats_a_larger_one_of_a_few(rng):
+    values = rng.random((50, 40))
+    values[3] = values[0] + 0.1
+    values[4] = values[0]
+    values[4, :5] += 1.0  # 0.125 on average
+    assert choose(values, np.arange(40), 0).best == 3
+
+
 def test_the_error_of_queries_that_are_alike_is_that_of_their_groups(rng):
     of_group = rng.normal(size=40)
-    wide, alone = np.repeat(of_group, 5), clustered_error(of_group, np.arange(40))
+    wide, alone = np.repeat(of_group, 5)[None], clustered_error(of_group[None], np.arange(40))
     assert clustered_error(wide, np.repeat(np.arange(40), 5)) == pytest.approx(alone)
     assert alone == pytest.approx(of_group.std(ddof=1) / np.sqrt(40))
+    interval, of_all = bootstrapped(of_group), bootstrapped(wide[0], np.repeat(np.arange(40), 5))
+    assert (interval.low, interval.high) == pytest.approx((of_all.low, of_all.high))
 
 
 def test_layers_that_are_tried(vgg16, minilm):

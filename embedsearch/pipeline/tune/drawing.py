@@ -10,12 +10,13 @@ from embedsearch.presenters.heatmap import draw_heatmap
 
 def draw_tuned(tuned: Tuned, path: Path) -> None:
     """Layers x poolings, each with its best figure over projections; the chosen ones and the default framed."""
+    n_chose = tuned.n_asked if tuned.labelled else len(tuned.parts["choose"])
     draw_heatmap(
         tuned.heat,
         tuned.layers,
         tuned.poolings,
         path,
-        title=f"{tuned.measure} on {len(tuned.parts['choose']):,} items that chose, best over projections",
+        title=f"{tuned.measure} by {n_chose:,} queries, best over projections",
         chosen=[] if tuned.chosen is None else _places(tuned, tuned.chosen),
         default=_places(tuned, tuned.default),
         notes=[

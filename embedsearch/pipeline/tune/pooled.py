@@ -126,7 +126,9 @@ def pool_sample(
 
     for n in encoder.executor().map(lambda: run, iter(missing)):
         progress.advance(n)
-    cells, reasons, in_all = _read(files.values(), items)
+    found, reasons, in_all = _read(files.values(), items)
+    place = {layer: at for at, layer in enumerate(encoder.recipe.layers)}
+    cells = dict(sorted(found.items(), key=lambda entry: (place[entry[0].layer], entry[0].pooling)))  # files keep none
     kept = np.flatnonzero(in_all == len(views))
     if not len(kept):
         raise SourceError(

@@ -16,14 +16,15 @@ SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One candidate. choosing: its figure on the part that chose. report: its measures on the part that did not, None
-    for all but the chosen one and the default. gflop: of one item to its last layer, None where not known.
-    bytes_per_vector: float32."""
+    """One candidate. choosing: its figure by what chose. gflop: of one item to its last layer, None where not known.
+    bytes_per_vector: float32. gain: choosing minus the default's, by labels only. report: measures by what did not
+    choose, None for all but the chosen one and the default."""
 
     candidate: Candidate
     choosing: Figure
     gflop: float | None
     bytes_per_vector: int
+    gain: Figure | None = None
     report: dict[str, Figure] | None = None
 
 
@@ -31,13 +32,15 @@ class Scored:
 class Tuned:
     """What tuning found out.
 
-    measure: that the choice was made by. ranked: candidates, the best first. chosen: that the recipe holds, None where
-    it cannot be told. difference: of each measure, chosen minus default, query by query, on the part that neither was
-    chosen by. recipe: fields of a recipe file, None where it cannot be told. n_source: items
-    there are. parts: the ids that projections were fitted on ("fit"), that the choice was made on ("choose") and that
-    nothing was chosen by ("report"). n_asked: queries of the last. by_groups: no label is in two of the parts.
-    agreement: Spearman between the orders that the tasks give, by pair, without labels only. heat: layers x
-    poolings, the best figure of the choosing part over projections, NaN where a pooling does not suit.
+    measure: that the choice was made by. ranked: candidates, the best first; by labels, that whose gain over the
+    default is the surest. chosen: that the recipe holds, None where it cannot be told. difference: of each measure,
+    chosen minus default, query by query, by queries that the choice did not see. recipe: fields of a recipe file, None
+    where it cannot be told. n_source: items there are. parts: ids of the parts of the sample: what projections were
+    fitted on ("fit"); by labels, the folds of the queries ("fold 1", ...) and what only answers ("answer"); without,
+    what the choice was made on ("choose") and what nothing was chosen by ("report"). n_asked: queries that did not
+    choose. whole_labels: no label is in two folds. agreement: Spearman between the orders that the tasks give, by
+    pair, without labels only. heat: layers x poolings, the best figure of choosing over projections, NaN where a
+    pooling does not suit.
     """
 
     measure: str
@@ -50,7 +53,7 @@ class Tuned:
     n_source: int
     parts: dict[str, list[str]]
     n_asked: int
-    by_groups: bool
+    whole_labels: bool
     verdict: str
     layers: list[str] = field(default_factory=list)
     poolings: list[str] = field(default_factory=list)
@@ -63,7 +66,7 @@ class Tuned:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
-        numbers = ("n_source", "parts", "n_asked", "by_groups", "verdict", "agreement", "notes")
+        numbers = ("n_source", "parts", "n_asked", "whole_labels", "verdict", "agreement", "notes")
         return {
             "measure": self.measure,
             "labelled": self.labelled,
@@ -93,40 +96,50 @@ class Tuned:
         return "\n".join(lines)
 
     def _about(self) -> list[str]:
-        n_fit, n_choose, n_report = (len(self.parts[name]) for name in ("fit", "choose", "report"))
-        by = "by labels" if self.labelled else "without labels, by tasks made of the items themselves"
-        whole = "no label is in two of these parts" if self.by_groups else "each label is in all of these parts"
-        apart = f"; {whole}" if self.labelled else ""
-        lines = [
-            f"tuned on {n_fit + n_choose + n_report:,} of {counted(self.n_source, 'item')}, {by}: "
-            f"projections fitted on {n_fit:,}, chosen by {self.measure} on {n_choose:,}, told from {n_report:,}{apart}"
-        ]
+        sizes = {name: len(ids) for name, ids in self.parts.items()}
+        lines = [f"tuned on {sum(sizes.values()):,} of {counted(self.n_source, 'item')}, " + self._how(sizes)]
         lines += [f"task      {name}: {told}" for name, told in self.tasks.items()]
         if self.agreement:
             told = ", ".join(f"{pair} {value:+.2f}" for pair, value in self.agreement.items())
             lines.append(f"agreement of the tasks' orders (Spearman): {told}")
         return lines
 
+    def _how(self, sizes: dict[str, int]) -> str:
+        fitted = f"projections fitted on {sizes['fit']:,}"
+        if not self.labelled:
+            return (
+                f"without labels, by tasks made of the items themselves: {fitted}, chosen by {self.measure} on "
+                f"{sizes['choose']:,}, told from {sizes['report']:,}"
+            )
+        folds = [size for name, size in sizes.items() if name.startswith("fold")]
+        beside = f", they and {sizes['answer']:,} without labels answer" if sizes["answer"] else " and answer"
+        apart = "no label is in two of them" if self.whole_labels else "each label is divided among them"
+        return (
+            f"by labels: {fitted}, {sum(folds):,} labelled items ask{beside}; chosen by {self.measure}, "
+            f"cross-validated over {len(folds)} folds ({apart})"
+        )
+
     def _unseen(self) -> list[str]:
-        """Figures of the part that nothing was chosen by."""
-        queries = f"{self.n_asked:,} queries that nothing was chosen by"
-        rows = [[f"on {queries}", *(self.default.report or {})]]
+        """Figures by queries that the choice did not see."""
+        rows = [[f"by {self.n_asked:,} queries that the choice did not see", *(self.default.report or {})]]
         if self.chosen is not None and self.chosen is not self.default:
             rows.append(["chosen", *map(str, (self.chosen.report or {}).values())])
         rows.append(["default", *map(str, (self.default.report or {}).values())])
         if self.difference:
             label = "difference" if self.chosen else "best by all tasks, minus default"
-            rows.append([label, *map(str, self.difference.values())])
+            rows.append([label, *map(_signed, self.difference.values())])
         return aligned(rows)
 
     def rows(self) -> list[list[str]]:
         """The table: SHOWN best and the default."""
-        head = ["", "layers", "pooling", "projection", self.measure + " (choosing)", "GFLOP", "bytes"]
-        rows = [head]
+        gains = ["gain"] if self.labelled else []
+        rows = [["", "layers", "pooling", "projection", self.measure + " (choosing)", *gains, "GFLOP", "bytes"]]
         shown = list(enumerate(self.ranked[:SHOWN], start=1))
-        rank = next(at for at, scored in enumerate(self.ranked, start=1) if scored is self.default)
-        if rank > SHOWN:
-            shown.append((rank, self.default))
+        shown += [
+            (rank, scored)
+            for rank, scored in enumerate(self.ranked[SHOWN:], start=SHOWN + 1)
+            if scored is self.default or scored is self.chosen
+        ]
         for at, scored in shown:
             marks = " chosen" if scored is self.chosen else ""
             marks += " default" if scored is self.default else ""
@@ -138,6 +151,7 @@ class Tuned:
                     c.pooling,
                     c.projection or "-",
                     str(scored.choosing),
+                    *([] if scored.gain is None else [_signed(scored.gain)]),
                     "?" if scored.gflop is None else f"{scored.gflop:.1f}",
                     f"{scored.bytes_per_vector:,}",
                 ]
@@ -149,10 +163,15 @@ def _entry(scored: Scored) -> dict[str, Any]:
     return {
         **scored.candidate.fields(),
         "choosing": _figure(scored.choosing),
+        "gain": None if scored.gain is None else _figure(scored.gain),
         "report": None if scored.report is None else {name: _figure(f) for name, f in scored.report.items()},
         "gflop": scored.gflop,
         "bytes_per_vector": scored.bytes_per_vector,
     }
+
+
+def _signed(figure: Figure) -> str:
+    return f"{figure.mean:+.4f} ({figure.low:+.4f} to {figure.high:+.4f})"
 
 
 def _figure(figure: Figure) -> dict[str, float | None]:

@@ -22,16 +22,31 @@ SEED = 0
 @dataclass(frozen=True, slots=True)
 class Truth:
     """What is right for m items. relevant: bool m x m, symmetric, never of an item with itself. groups: int64 m;
-    items of different groups are never relevant to each other."""
+    items of different groups are never relevant to each other. left_out: bool m x m, what is no answer: the item
+    itself, and what is relevant but of another group."""
 
     relevant: NDArray[np.bool_]
     groups: Rows
+    left_out: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.groups)
 
     def some(self, kept: Rows) -> Truth:
-        return Truth(self.relevant[np.ix_(kept, kept)], self.groups[kept])
+        square = np.ix_(kept, kept)
+        return Truth(self.relevant[square], self.groups[kept], self.left_out[square])
+
+    def within(self, groups: Rows) -> Truth:
+        """With smaller groups: what was relevant beyond one is left out."""
+        inside = groups[:, None] == groups[None, :]
+        return Truth(self.relevant & inside, groups, self.left_out | (self.relevant & ~inside))
+
+    @classmethod
+    def of_groups(cls, groups: Rows) -> Truth:
+        """All items of one group are right for each other."""
+        same = groups[:, None] == groups[None, :]
+        itself = np.eye(len(groups), dtype=bool)
+        return cls(same & ~itself, groups, itself)
 
 
 @dataclass(slots=True)
@@ -170,10 +185,7 @@ def _components(near: Mapping[str, set[str]]) -> dict[str, str]:
 
 def _truth(ids: Sequence[str], relevant: Relevant) -> Truth:
     if not any(isinstance(relevant[item_id], set) for item_id in ids):
-        groups = _numbers(str(relevant[item_id]) for item_id in ids)
-        same = groups[:, None] == groups[None, :]
-        np.fill_diagonal(same, False)
-        return Truth(same, groups)
+        return Truth.of_groups(_numbers(str(relevant[item_id]) for item_id in ids))
     place = {item_id: at for at, item_id in enumerate(ids)}
     matrix = np.zeros((len(ids), len(ids)), np.bool_)
     for item_id in ids:
@@ -182,7 +194,7 @@ def _truth(ids: Sequence[str], relevant: Relevant) -> Truth:
                 matrix[place[item_id], place[other]] = True
     near = {item_id: {other for other in relevant[item_id] if other in place} for item_id in ids}
     components = _components(near)
-    return Truth(matrix, _numbers(components[item_id] for item_id in ids))
+    return Truth(matrix, _numbers(components[item_id] for item_id in ids), np.eye(len(ids), dtype=bool))
 
 
 def _numbers(names: Iterable[str]) -> Rows:

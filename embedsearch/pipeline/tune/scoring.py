@@ -44,13 +44,14 @@ class Projector:
 
 
 def judged_values(x: Matrix, truth: Truth) -> dict[str, Values]:
-    """mAP and P@1 of each item as a query among the others; NaN for those to which none is relevant.
+    """mAP and P@1 of each judged item as a query among the others; NaN for those to which none is relevant.
 
-    x: float32 m x D of unit length.
+    x: float32 n x D of unit length, the judged items first; those behind them are wrong answers.
     """
-    gains = ranked_gains(
-        x.astype(np.float64) @ x.T.astype(np.float64), truth.relevant, left_out=np.eye(len(x), dtype=bool)
-    )
+    m, n = len(truth), len(x)
+    relevant, left_out = np.zeros((2, m, n), np.bool_)
+    relevant[:, :m], left_out[:, :m] = truth.relevant, truth.left_out
+    gains = ranked_gains(x[:m].astype(np.float64) @ x.T.astype(np.float64), relevant, left_out=left_out)
     return {"mAP": average_precision(gains), "P@1": precision_at(gains, 1)}
 
 

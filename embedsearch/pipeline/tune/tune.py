@@ -25,7 +25,7 @@ from embedsearch.pipeline.tune.labelled import MEASURE, tune_by_labels
 from embedsearch.pipeline.tune.pooled import Pooled, key_of, pool_sample, work_folder
 from embedsearch.pipeline.tune.report import Scored, Tuned
 from embedsearch.pipeline.tune.sample import Sample, draw
-from embedsearch.pipeline.tune.splits import Parts, split
+from embedsearch.pipeline.tune.splits import split
 from embedsearch.pipeline.tune.sweep import Sweep
 from embedsearch.pipeline.tune.tapped import TappedNetwork
 from embedsearch.pipeline.tune.unlabelled import MEASURE as TASK_MEASURE
@@ -36,6 +36,8 @@ from embedsearch.types import Item, Modality, Progress
 
 SAMPLE, SAMPLE_OF_TASKS = 1000, 300  # with labels, and without: each task is a pass of its own
 LEAST_PART = 10
+UNLABELLED = "items without labels count as wrong answers, so these figures are lower than true ones; compare them"
+Values = NDArray[np.float64]
 _LOOKED_AT = 16  # items that the precision is chosen by
 
 
@@ -97,23 +99,30 @@ def _by_labels(drawn: Sample, pooled: Pooled, encoder: Encoder, default: Candida
     parts = split(truth, len(kept))
     sweep = Sweep(pooled, parts.fit)
     singles = [Candidate((cell.layer,), cell.pooling) for cell in pooled.cells]
-    found = tune_by_labels(sweep, singles, default, truth, parts, progress)
-    reports = {default: found.default_figures, found.taken: found.taken_figures}
-    by_candidate = _scored(found.candidates, found.values, reports, encoder, sweep)
+    found = tune_by_labels(sweep, singles, default, parts, progress)
+    origin = found.candidates.index(default)
+    reports = {default: found.usual} if found.taken == default else {default: found.usual, found.taken: found.unseen}
+    scored = [
+        _scored(candidate, row, encoder, sweep, reports, found.groups, row - found.values[origin])
+        for candidate, row in zip(found.candidates, found.values, strict=True)
+    ]
+    by_candidate = dict(zip(found.candidates, scored, strict=True))
+    folds = [parts.judged[found.asking[found.folds == fold]] for fold in range(int(found.folds.max()) + 1)]
+    named = {"fit": parts.fit, "answer": parts.beside} | {f"fold {n}": rows for n, rows in enumerate(folds, start=1)}
     tuned = Tuned(
         measure=MEASURE,
         labelled=True,
-        ranked=sorted(by_candidate.values(), key=lambda each: -each.choosing.mean),
+        ranked=[scored[at] for at in np.argsort(-found.sureness, kind="stable")],
         default=by_candidate[default],
         chosen=by_candidate[found.taken],
         difference={} if found.taken == default else found.difference,
         recipe=recipe_fields(encoder.recipe, found.taken),
         n_source=drawn.n_source,
-        parts=_ids_of(parts, drawn, kept),
-        n_asked=found.n_asked,
-        by_groups=parts.by_groups,
+        parts=_ids_of(named, drawn, kept),
+        n_asked=len(found.asking),
+        whole_labels=parts.whole,
         verdict=found.verdict,
-        notes=drawn.notes,
+        notes=drawn.notes + ([] if not len(parts.beside) else [UNLABELLED]),
         reasons=pooled.reasons,
     )
     fill_heat(tuned, encoder.recipe.layers)
@@ -140,7 +149,10 @@ def _by_tasks(
     singles = [Candidate((cell.layer,), cell.pooling) for cell in pooled.cells]
     found = tune_by_tasks(sweep, singles, default, numbered, parts, progress)
     reports = {default: found.default_figures, found.best: found.best_figures}
-    by_candidate = _scored(found.candidates, found.values, reports, encoder, sweep)
+    by_candidate = {
+        candidate: _scored(candidate, row, encoder, sweep, reports)
+        for candidate, row in zip(found.candidates, found.values, strict=True)
+    }
     tuned = Tuned(
         measure=TASK_MEASURE,
         labelled=False,
@@ -150,9 +162,9 @@ def _by_tasks(
         difference={} if found.best == default else found.difference,
         recipe=None if found.taken is None else recipe_fields(encoder.recipe, found.taken),
         n_source=drawn.n_source,
-        parts=_ids_of(parts, drawn, pooled.kept),
+        parts=_ids_of({"fit": parts.fit, "choose": parts.choose, "report": parts.report}, drawn, pooled.kept),
         n_asked=len(parts.report),
-        by_groups=False,
+        whole_labels=False,
         verdict=found.verdict,
         tasks={name: task.told for name, task in tasks.items()},
         agreement=found.agreement,
@@ -164,27 +176,26 @@ def _by_tasks(
 
 
 def _scored(
-    candidates: Sequence[Candidate],
-    values: NDArray[np.float64],
-    reports: Mapping[Candidate, dict[str, Figure]],
+    candidate: Candidate,
+    values: Values,
     encoder: Encoder,
     sweep: Sweep,
-) -> dict[Candidate, Scored]:
-    return {
-        candidate: Scored(
-            candidate,
-            bootstrapped(row),
-            gflop_of(encoder, candidate),
-            4 * sweep.width(candidate),
-            reports.get(candidate),
-        )
-        for candidate, row in zip(candidates, values, strict=True)
-    }
+    reports: Mapping[Candidate, dict[str, Figure]],
+    groups: NDArray[np.int64] | None = None,
+    gains: Values | None = None,
+) -> Scored:
+    return Scored(
+        candidate,
+        bootstrapped(values, groups),
+        gflop_of(encoder, candidate),
+        4 * sweep.width(candidate),
+        None if gains is None else bootstrapped(gains, groups),
+        reports.get(candidate),
+    )
 
 
-def _ids_of(parts: Parts, drawn: Sample, kept: NDArray[np.int64]) -> dict[str, list[str]]:
-    by_name = (("fit", parts.fit), ("choose", parts.choose), ("report", parts.report))
-    return {name: [drawn.items[at].id for at in kept[rows]] for name, rows in by_name}
+def _ids_of(parts: Mapping[str, NDArray[np.int64]], drawn: Sample, kept: NDArray[np.int64]) -> dict[str, list[str]]:
+    return {name: [drawn.items[at].id for at in kept[rows]] for name, rows in parts.items()}
 
 
 def fill_heat(tuned: Tuned, layers: Sequence[str]) -> None:
@@ -193,7 +204,8 @@ def fill_heat(tuned: Tuned, layers: Sequence[str]) -> None:
     for each in tuned.ranked:
         c = each.candidate
         if len(c.layers) == 1:
-            best.setdefault((c.layers[0], c.pooling), each.choosing.mean)
+            cell = (c.layers[0], c.pooling)
+            best[cell] = max(best.get(cell, -np.inf), each.choosing.mean)
     tuned.poolings = list(dict.fromkeys(pooling for _, pooling in sorted(best, key=lambda cell: cell[1])))
     tuned.layers = [layer for layer in layers if any((layer, pooling) in best for pooling in tuned.poolings)]
     tuned.heat = [[best.get((layer, pooling), float("nan")) for pooling in tuned.poolings] for layer in tuned.layers]

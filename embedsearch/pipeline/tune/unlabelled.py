@@ -13,7 +13,6 @@ from embedsearch.evaluate.bootstrap import Figure, bootstrapped
 from embedsearch.pipeline.tune.candidates import Candidate, joined
 from embedsearch.pipeline.tune.sample import SEED
 from embedsearch.pipeline.tune.scoring import found_again
-from embedsearch.pipeline.tune.splits import Parts
 from embedsearch.pipeline.tune.sweep import Sweep
 from embedsearch.types import Progress
 
@@ -41,11 +40,20 @@ class Told:
     verdict: str
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Rows of a sample: projections are fitted on the first, the choice is made on the second, its figures come from
+    the third."""
+
+    fit: NDArray[np.int64]
+    choose: NDArray[np.int64]
+    report: NDArray[np.int64]
+
+
 def thirds(n: int) -> Parts:
     """Three parts of n items that share none."""
     order = np.random.default_rng(SEED + 1).permutation(n)
-    fit, choose, report = (np.sort(part) for part in np.array_split(order, 3))
-    return Parts(fit, choose, report, by_groups=False)
+    return Parts(*(np.sort(part) for part in np.array_split(order, 3)))
 
 
 def tune_by_tasks(

@@ -1,0 +1,2 @@
+def unlabelled(*a):
+    return iter(())
