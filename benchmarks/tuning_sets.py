@@ -1,4 +1,4 @@
-"""Real sets that tuning is measured on: their items and labels, and pooled vectors of all layers that are kept on disk."""
+"""Real sets that tuning is measured on: items, labels, and pooled vectors of all layers that are kept on disk."""
 
 from __future__ import annotations
 

@@ -139,15 +139,10 @@ def _verdict(
     choice: Choice, taken: Candidate, default: Candidate, difference: dict[str, Figure]
 ) -> tuple[str, Candidate]:
     """What is to be said of it, and what is taken in the end."""
-    cross = f"{choice.gain:+.4f} {MEASURE}, standard error {choice.error:.4f}"
-    if taken == default:
-        return f"the default is kept: by cross-validation, choosing another gains nothing ({cross})", default
     apart = difference[MEASURE]
-    if apart.high < 0:
-        return (
-            f"the default is kept: what was chosen was clearly worse on items it was not chosen by ({cross})",
-            default,
-        )
+    if taken == default or apart.mean <= 0:
+        cross = f"{choice.gain:+.4f} {MEASURE}, standard error {choice.error:.4f}" if taken == default else str(apart)
+        return f"the default is kept: choosing another gains nothing on items it was not chosen by ({cross})", default
     if apart.low > 0:
         return "better than the default, on items it was not chosen by", taken
     return "probably better than the default, but these labels are too few to show it; more would tell", taken

@@ -97,27 +97,26 @@ class Tuned:
 
     def _about(self) -> list[str]:
         sizes = {name: len(ids) for name, ids in self.parts.items()}
-        lines = [f"tuned on {sum(sizes.values()):,} of {counted(self.n_source, 'item')}, " + self._how(sizes)]
+        by = "by labels" if self.labelled else "without labels, by tasks made of the items themselves"
+        lines = [f"tuned on {sum(sizes.values()):,} of {counted(self.n_source, 'item')}, {by}", *self._how(sizes)]
         lines += [f"task      {name}: {told}" for name, told in self.tasks.items()]
         if self.agreement:
             told = ", ".join(f"{pair} {value:+.2f}" for pair, value in self.agreement.items())
             lines.append(f"agreement of the tasks' orders (Spearman): {told}")
         return lines
 
-    def _how(self, sizes: dict[str, int]) -> str:
-        fitted = f"projections fitted on {sizes['fit']:,}"
+    def _how(self, sizes: dict[str, int]) -> list[str]:
+        fitted = f"fitted    projections, on {counted(sizes['fit'], 'item')}"
         if not self.labelled:
-            return (
-                f"without labels, by tasks made of the items themselves: {fitted}, chosen by {self.measure} on "
-                f"{sizes['choose']:,}, told from {sizes['report']:,}"
-            )
+            return [f"{fitted}; chosen by {self.measure} on {sizes['choose']:,}; told from {sizes['report']:,}"]
         folds = [size for name, size in sizes.items() if name.startswith("fold")]
-        beside = f", they and {sizes['answer']:,} without labels answer" if sizes["answer"] else " and answer"
+        others = f"; they and {sizes['answer']:,} without labels answer" if sizes["answer"] else ", and answer"
         apart = "no label is in two of them" if self.whole_labels else "each label is divided among them"
-        return (
-            f"by labels: {fitted}, {sum(folds):,} labelled items ask{beside}; chosen by {self.measure}, "
-            f"cross-validated over {len(folds)} folds ({apart})"
-        )
+        return [
+            fitted,
+            f"asked     {counted(sum(folds), 'labelled item')}{others}",
+            f"chosen    by {self.measure}, cross-validated over {len(folds)} folds ({apart})",
+        ]
 
     def _unseen(self) -> list[str]:
         """Figures by queries that the choice did not see."""
