@@ -6,8 +6,8 @@ Prints two tables; --write puts them on a page.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from multiprocessing import get_context
@@ -15,8 +15,9 @@ from os import cpu_count
 from pathlib import Path
 
 import numpy as np
+from data import CACHE
 from tuning_sets import KNOWN, N_ITEMS, Set, Some, prepared
-from tuning_unlabelled import unlabelled
+from tuning_unlabelled import WITHOUT_LABELS, unlabelled
 
 from embedsearch.evaluate import bootstrapped
 from embedsearch.pipeline.tune.candidates import Candidate
@@ -29,6 +30,15 @@ from embedsearch.types import NoProgress
 
 N_LABELS, N_SAMPLE, N_DRAWS = 50, 1000, 12
 MEASURES = ("mAP", "P@1")
+
+
+_KEPT = CACHE / "tuning" / "measured"
+_BY_LABELS = f"""\
+{N_SAMPLE:,} of at most {N_ITEMS:,} items are the sample, of which {N_LABELS} have labels: labels are drawn at random, and
+of each all four drawings of an emoji, or five items of the other sets. Projections are fitted and the choice is made on the
+sample alone; the items that are not in it judge, with projections fitted on them as a build fits them. Each draw is of
+other items. Means over draws of the difference to the default, which is 0 where the default was kept, with 95 %
+intervals. Told: the mean of what tune itself said of the difference where it took another than the default."""
 
 
 def judged(data: Set, candidate: Candidate, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -111,41 +121,65 @@ def best_there_is(data: Set) -> str:
     )
 
 
-def page(sets: list[Set], n_draws: int) -> Iterator[str]:
-    yield "## By 50 labels"
-    yield ""
-    yield (
-        f"{N_SAMPLE:,} of at most {N_ITEMS:,} items are the sample, of which {N_LABELS} have labels: labels are drawn "
-        "at random, and of each all four drawings of an emoji, or five items of the other sets. Projections are fitted "
-        "and the choice is made on the sample alone; the items that are not in it judge, with projections fitted on "
-        "them as a build fits them. Each draw is of other items. Means over draws of the difference to the default, "
-        "which is 0 where the default was kept, with 95 % intervals. Told: the mean of what tune itself said of the "
-        "difference where it took another than the default."
+def measured(data: Set, n_draws: int) -> dict[str, str]:
+    """Lines of the page about one set, also kept on disk."""
+    lines = {
+        "labels": row_of(data, n_draws),
+        "best": best_there_is(data),
+        "none": unlabelled(data, *whole(data), judged),
+    }
+    _KEPT.mkdir(parents=True, exist_ok=True)
+    (_KEPT / f"{data.name}.json").write_text(json.dumps(lines), encoding="utf-8")
+    return lines
+
+
+def page(lines: dict[str, dict[str, str]]) -> str:
+    """lines: of each set, see `measured`."""
+    sets = list(lines.values())
+    return "\n".join(
+        [
+            "# What tuning gains",
+            "",
+            "Printed by `benchmarks/tuning.py`.",
+            "",
+            "## By 50 labels",
+            "",
+            _BY_LABELS,
+            "",
+            "| set | draws | another than the default | worse by mAP | mAP | P@1 | worst draw, mAP | told, mAP |",
+            "|---|---|---|---|---|---|---|---|",
+            *(each["labels"] for each in sets),
+            "",
+            *(each["best"] for each in sets),
+            "",
+            "## Without labels",
+            "",
+            WITHOUT_LABELS,
+            "",
+            "| set | by task | mean rank | least agreement | it says | the best by all tasks gains, mAP |",
+            "|---|---|---|---|---|---|",
+            *(each["none"] for each in sets),
+            "",
+        ]
     )
-    yield ""
-    yield "| set | draws | another than the default | worse by mAP | mAP | P@1 | worst draw, mAP | told, mAP |"
-    yield "|---|---|---|---|---|---|---|---|"
-    for data in sets:
-        yield row_of(data, n_draws)
-    yield ""
-    yield from map(best_there_is, sets)
-    yield ""
-    yield from unlabelled(sets, {data.name: whole(data) for data in sets}, judged)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", nargs="+", choices=list(KNOWN), default=list(KNOWN))
     parser.add_argument("--draws", type=int, default=N_DRAWS)
-    parser.add_argument("--write", type=Path, help="the page, docs/tune-measured.md")
+    parser.add_argument(
+        "--write", type=Path, help="the page, docs/tune-measured.md; sets not run keep their last lines"
+    )
     options = parser.parse_args()
-    found = [data for name in options.sets if (data := prepared(name)) is not None]
-    lines = ["# What tuning gains", "", "Printed by `benchmarks/tuning.py`.", ""]
-    for line in page(found, options.draws):
-        print(line, flush=True)
-        lines.append(line)
+    for name in options.sets:
+        data = prepared(name)
+        if data is not None:
+            print(*measured(data, options.draws).values(), sep="\n", flush=True)
+    files = {name: _KEPT / f"{name}.json" for name in KNOWN}
+    text = page({name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()})
     if options.write:
-        options.write.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        options.write.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from scipy.stats import rankdata, spearmanr
@@ -17,35 +17,21 @@ from embedsearch.pipeline.tune.views import ITSELF, tasks_of
 from embedsearch.types import NoProgress
 
 N_ITEMS = 300  # what the command looks at
+WITHOUT_LABELS = f"""\
+The command looks at {N_ITEMS} items (of emoji, at the drawings of one vendor alone); labels are used only here, to see
+whether it is right. Spearman's correlation of the order of all layers with all poolings by each task, and by the mean
+rank over tasks, with their order by mAP of the labels on the whole set; the least agreement of two tasks; what the
+command says; and what the best by all tasks, which it writes only where it can tell, gains by labels."""
 
-Orders = Mapping[str, tuple[list[Candidate], np.ndarray]]
 Judged = Callable[[Set, Candidate, np.ndarray], dict[str, np.ndarray]]
 
 
-def unlabelled(sets: Sequence[Set], by_labels: Orders, judged: Judged) -> Iterator[str]:
-    """Lines of the page. by_labels: single layers and poolings of each set with their mAP by labels."""
-    yield "## Without labels"
-    yield ""
-    yield (
-        f"The command looks at {N_ITEMS} items (of emoji, at the drawings of one vendor alone); labels are used only "
-        "here, to see whether it is right. Spearman's correlation of the order of all layers with all poolings by "
-        "each task, and by the mean rank over tasks, with their order by mAP of the labels on the whole set; the "
-        "least agreement of two tasks; what the command says; and what the best by all tasks, which it writes only "
-        "where it can tell, gains by labels."
-    )
-    yield ""
-    yield "| set | by task | mean rank | least agreement | it says | the best by all tasks gains, mAP |"
-    yield "|---|---|---|---|---|---|"
-    for data in sets:
-        yield _row(data, *by_labels[data.name], judged)
-
-
-def _row(data: Set, singles: list[Candidate], by_labels: np.ndarray, judged: Judged) -> str:
+def unlabelled(data: Set, singles: list[Candidate], by_labels: np.ndarray, judged: Judged) -> str:
+    """The line of one set. singles: layers and poolings, with their mAP by labels on the whole set."""
     modality = data.encoder.recipe.modality
     tasks = tasks_of(modality)
     views = list(dict.fromkeys([ITSELF, *(view for t in tasks.values() for view in (t.answering, t.asking))]))
-    some = [item for item in data.items if "/" not in item.id or item.id.startswith("google/")]
-    some = some if data.name == "emoji" else list(data.items)
+    some = [item for item in data.items if data.name != "emoji" or item.id.startswith("google/")]
     drawn = np.sort(np.random.default_rng(0).permutation(len(some))[:N_ITEMS])
     pooled = in_views(f"{data.name}-views", [some[at] for at in drawn], data.encoder, views)
     parts = thirds(len(pooled.kept))

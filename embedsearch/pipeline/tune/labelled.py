@@ -140,8 +140,9 @@ def _verdict(
 ) -> tuple[str, Candidate]:
     """What is to be said of it, and what is taken in the end."""
     apart = difference[MEASURE]
+    told = f"{apart.mean:+.4f} {MEASURE}, {apart.low:+.4f} to {apart.high:+.4f}"
     if taken == default or apart.mean <= 0:
-        cross = f"{choice.gain:+.4f} {MEASURE}, standard error {choice.error:.4f}" if taken == default else str(apart)
+        cross = f"{choice.gain:+.4f} {MEASURE}, standard error {choice.error:.4f}" if taken == default else told
         return f"the default is kept: choosing another gains nothing on items it was not chosen by ({cross})", default
     if apart.low > 0:
         return "better than the default, on items it was not chosen by", taken

@@ -119,12 +119,16 @@ def _judged(
     if isinstance(by.judgements, Labels) and (n_gone := len(set(by.judgements.of) - set(items))):
         some = sorted(set(by.judgements.of) - set(items))[:3]
         notes.append(f"{counted(n_gone, 'labelled id')} not in the source (such as {', '.join(some)})")
+        _require(
+            list(labels),
+            f"none of the {counted(len(by.judgements.of), 'labelled id')} is in the source ({', '.join(some)})",
+        )
     ids = _in_rounds(labels, most, rng)
     counts: dict[str, int] = {}
     for item_id in ids:
         counts[labels[item_id]] = counts.get(labels[item_id], 0) + 1
-    if (n_alone := sum(count == 1 for count in counts.values())) and ids:
-        notes.append(f"{counted(n_alone, 'drawn item')} with a label of their own ask nothing, and are wrong answers")
+    if n_alone := sum(count == 1 for count in counts.values()):
+        notes.append(f"{counted(n_alone, 'drawn item')} without another of the same label; such only answer, wrongly")
     _require(
         [item_id for item_id in ids if counts[labels[item_id]] > 1],
         "no two drawn items have the same label, so nothing is right; label more items",

@@ -38,6 +38,8 @@ def split(truth: Truth, n_items: int) -> Parts:
     UsageError where too little is left to ask.
     """
     n = len(truth)
+    if len(np.unique(truth.groups)) == 1 and n == n_items:
+        raise UsageError("all items have the same label, so no answer is wrong; label items of another kind")
     rng = np.random.default_rng(SEED + 1)
     unjudged = rng.permutation(np.arange(n, n_items))
     judged = np.arange(n)
@@ -52,14 +54,14 @@ def split(truth: Truth, n_items: int) -> Parts:
     whole = len(np.unique(asked.groups[asked.relevant.any(axis=1)])) >= FEW_GROUPS
     if not whole:
         asked = asked.within(_pieces(asked.groups, rng))
+    if len(np.unique(truth.groups)) == 1 and n < 2 * _LEAST_PIECE:
+        raise UsageError(f"{n} labelled items, all of the same label, are too few; label some of other labels as well")
     asking = asked.relevant.any(axis=1)
     if len(np.unique(asked.groups[asking])) < 2:
         raise UsageError(
             f"{n} labelled items are too few: of the {len(judged)} that are not for fitting projections, "
             f"{int(asking.sum())} have another that is right for them; label more items, several of each label"
         )
-    if not (~asked.relevant & ~asked.left_out).any() and not len(beside):
-        raise UsageError("all labelled items have the same label, so no answer is wrong; label items of another kind")
     return Parts(np.sort(fit), judged, np.sort(beside), asked, whole)
 
 

@@ -60,6 +60,8 @@ def tune_source(
     encoder.tap(candidate_layers(encoder.backbone, layers))
     progress.stage("reading the source", None)
     drawn = draw(source, by, sample or (SAMPLE_OF_TASKS if by is None else SAMPLE))
+    if drawn.truth is not None:
+        split(drawn.truth, len(drawn.items))  # labels that are too few are refused before the pass
     encoder.settle_precision(_contents(drawn.items[:_LOOKED_AT], ITSELF, encoder.recipe.modality))
     wanted = list(dict.fromkeys([*poolings, default.pooling])) if poolings else []
     network = encoder.network_of(partial(TappedNetwork, poolings=wanted), encoder.recipe)
