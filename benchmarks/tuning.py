@@ -34,11 +34,12 @@ MEASURES = ("mAP", "P@1")
 
 _KEPT = CACHE / "tuning" / "measured"
 _BY_LABELS = f"""\
-{N_SAMPLE:,} of at most {N_ITEMS:,} items are the sample, of which {N_LABELS} have labels: labels are drawn at random, and
-of each all four drawings of an emoji, or five items of the other sets. Projections are fitted and the choice is made on the
-sample alone; the items that are not in it judge, with projections fitted on them as a build fits them. Each draw is of
-other items. Means over draws of the difference to the default, which is 0 where the default was kept, with 95 %
-intervals. Told: the mean of what tune itself said of the difference where it took another than the default."""
+{N_SAMPLE:,} of at most {N_ITEMS:,} items are the sample, of which {N_LABELS} have labels: labels are drawn at random,
+and of each all four drawings of an emoji, or five items of the other sets. Projections are fitted and the choice is
+made on the sample alone; the items that are not in it judge, with projections fitted on them as a build fits them.
+Each draw is of other items. Means over draws of the difference to the default, which is 0 where the default was kept,
+with 95 % intervals. Told: the mean of what tune itself said of the difference where it took another than the
+default."""
 
 
 def judged(data: Set, candidate: Candidate, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -235,3 +235,20 @@ def test_the_command(drawn, tmp_path, capsys, monkeypatch):
     assert data["heatmap"]["layers"] == ["features.8", "features.22"]
     assert data["heatmap"]["poolings"] == ["mean", "rmac"]  # the default's beside
     assert json.loads((tmp_path / "best.json").read_text()) == data["recipe"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ({"nope": "a", "neither": "a"}, "none of the 2 labelled ids is in the source"),
+        (lambda names: dict.fromkeys(names[:5], "a"), "all of the same label"),
+        (lambda names: dict.fromkeys(names, "a"), "no answer is wrong"),
+        (lambda names: {name: name for name in names}, "no two drawn items have the same label"),
+    ],
+)
+def test_labels_that_tell_nothing_are_refused_before_the_pass(drawn, tmp_path, labels, told):
+    root, known = drawn
+    given = labels if isinstance(labels, dict) else labels(sorted(known))
+    with pytest.raises(UsageError, match=told):
+        es.tune(root, given, weights="packaged", size=64, out=tmp_path / "best.json")
+    assert not list(tmp_path.iterdir())
