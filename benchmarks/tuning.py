@@ -6,7 +6,6 @@ Prints two tables; --write puts them on a page.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
@@ -106,8 +105,9 @@ def row_of(data: Set, n_draws: int) -> str:
 
 @cache
 def whole(data: Set) -> tuple[list[Candidate], np.ndarray]:
-    """Single layers without a projection, and their mAP by labels on all items of a set."""
-    rows = np.arange(len(data.items))
+    """Single layers without a projection, and their mAP by labels on N_SAMPLE items of a set, of whole labels."""
+    order = np.random.default_rng(0).permutation(data.labels.max() + 1)[data.labels]
+    rows = np.sort(np.argsort(order, kind="stable")[:N_SAMPLE])
     singles = [Candidate((cell.layer,), cell.pooling) for cell in data.pooled.cells]
     return singles, np.array([float(np.nanmean(judged(data, single, rows)["mAP"])) for single in singles])
 
@@ -117,26 +117,31 @@ def best_there_is(data: Set) -> str:
     best = int(values.argmax())
     return (
         f"- {data.name}: {data.about}. The default, {data.default}, has mAP "
-        f"{values[singles.index(data.default)]:.4f} on all {len(data.items):,}; of single layers without projection, "
+        f"{values[singles.index(data.default)]:.4f} on {N_SAMPLE:,} items; of single layers without projection, "
         f"{singles[best]} has most, {values[best]:.4f}."
     )
 
 
-def measured(data: Set, n_draws: int) -> dict[str, str]:
-    """Lines of the page about one set, also kept on disk."""
-    lines = {
-        "labels": row_of(data, n_draws),
-        "best": best_there_is(data),
-        "none": unlabelled(data, *whole(data), judged),
-    }
+def measured(data: Set, n_draws: int) -> None:
+    """Prints the lines of the page about one set, and keeps each on disk as soon as it is known."""
     _KEPT.mkdir(parents=True, exist_ok=True)
-    (_KEPT / f"{data.name}.json").write_text(json.dumps(lines), encoding="utf-8")
-    return lines
+    for part, line in (
+        ("labels", lambda: row_of(data, n_draws)),
+        ("best", lambda: best_there_is(data)),
+        ("none", lambda: unlabelled(data, *whole(data), judged)),
+    ):
+        told = line()
+        print(told, flush=True)
+        (_KEPT / f"{part}-{data.name}").write_text(told, encoding="utf-8")
 
 
-def page(lines: dict[str, dict[str, str]]) -> str:
-    """lines: of each set, see `measured`."""
-    sets = list(lines.values())
+def kept(part: str) -> list[str]:
+    """A line of each set that was measured, in this run or an earlier one."""
+    files = [_KEPT / f"{part}-{name}" for name in KNOWN]
+    return [file.read_text(encoding="utf-8") for file in files if file.exists()]
+
+
+def page() -> str:
     return "\n".join(
         [
             "# What tuning gains",
@@ -149,9 +154,9 @@ def page(lines: dict[str, dict[str, str]]) -> str:
             "",
             "| set | draws | another than the default | worse by mAP | mAP | P@1 | worst draw, mAP | told, mAP |",
             "|---|---|---|---|---|---|---|---|",
-            *(each["labels"] for each in sets),
+            *kept("labels"),
             "",
-            *(each["best"] for each in sets),
+            *kept("best"),
             "",
             "## Without labels",
             "",
@@ -159,7 +164,7 @@ def page(lines: dict[str, dict[str, str]]) -> str:
             "",
             "| set | by task | mean rank | least agreement | it says | the best by all tasks gains, mAP |",
             "|---|---|---|---|---|---|",
-            *(each["none"] for each in sets),
+            *kept("none"),
             "",
         ]
     )
@@ -176,11 +181,9 @@ def main() -> None:
     for name in options.sets:
         data = prepared(name)
         if data is not None:
-            print(*measured(data, options.draws).values(), sep="\n", flush=True)
-    files = {name: _KEPT / f"{name}.json" for name in KNOWN}
-    text = page({name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()})
+            measured(data, options.draws)
     if options.write:
-        options.write.write_text(text, encoding="utf-8")
+        options.write.write_text(page(), encoding="utf-8")
 
 
 if __name__ == "__main__":
