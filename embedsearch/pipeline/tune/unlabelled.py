@@ -18,8 +18,8 @@ from embedsearch.types import Progress
 
 Values = NDArray[np.float64]
 MEASURE = "MRR"
-# below this, orders of the tasks are as good as unrelated: on groceries, where each of them misleads, they are at
-# most .6 alike (docs/tune.md)
+# below this, orders of the tasks are as good as unrelated: where two of them agree by .14, what is best by all of them
+# loses a third of mAP (docs/tune-measured.md, banking77)
 LEAST_AGREEMENT = 0.6
 
 
