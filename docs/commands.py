@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 COMMANDS = (
-    "build", "query", "explain", "recommend", "add", "delete", "optimize", "evaluate", "duplicates", "map", "info",
-    "layers", "embed",
+    "build", "query", "explain", "recommend", "add", "delete", "optimize", "evaluate", "tune", "duplicates", "map",
+    "info", "layers", "embed",
 )  # fmt: skip
 
 

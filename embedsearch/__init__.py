@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from embedsearch.engine.index import Index
     from embedsearch.engine.opening import open  # noqa: A004
     from embedsearch.engine.recommender import Recommender
+    from embedsearch.engine.tuner import tune
     from embedsearch.errors import EmbedSearchError
     from embedsearch.pipeline.encode import Encoder
     from embedsearch.pipeline.explain.explanation import Explanation
     from embedsearch.pipeline.table import EmbeddingTable
+    from embedsearch.pipeline.tune.report import Tuned
     from embedsearch.recommend.weights import interaction_weights
     from embedsearch.types import Hit, Hits, Metric, Progress, Recommendations
 
@@ -40,10 +42,12 @@ _HOMES = {
     "Progress": "embedsearch.types",
     "Recommendations": "embedsearch.types",
     "Recommender": "embedsearch.engine.recommender",
+    "Tuned": "embedsearch.pipeline.tune.report",
     "build": "embedsearch.engine.building",
     "explain": "embedsearch.engine.explaining",
     "interaction_weights": "embedsearch.recommend.weights",
     "open": "embedsearch.engine.opening",
+    "tune": "embedsearch.engine.tuner",
 }
 
 __all__ = [
@@ -58,11 +62,13 @@ __all__ = [
     "Progress",
     "Recommendations",
     "Recommender",
+    "Tuned",
     "build",
     "evaluate",
     "explain",
     "interaction_weights",
     "open",
+    "tune",
 ]
 
 

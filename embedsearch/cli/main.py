@@ -15,7 +15,7 @@ from embedsearch.errors import EmbedSearchError, UsageError
 
 _COMMANDS = (
     "add", "build", "delete", "duplicates", "embed", "evaluate", "explain", "info", "layers", "map", "optimize",
-    "query", "recommend",
+    "query", "recommend", "tune",
 )  # fmt: skip
 
 # the base of the parser's errors, in whichever copy of click this typer uses

@@ -49,7 +49,7 @@ def evaluate(
             f"{searcher.root} holds chunks of texts; evaluate judges whole items: chunks of one text would count as "
             "right answers to each other"
         )
-    by = _by(labels, label_column, label_folders)
+    by = by_of(labels, label_column, label_folders)
     asked = _queries(searcher, queries, beside, encoder, query_where, progress)
     judged = judge(searcher, asked, by, k, where, sample, progress)
     if sheet is not None:
@@ -57,7 +57,8 @@ def evaluate(
     return judged
 
 
-def _by(labels: Any, label_column: str | None, label_folders: bool) -> By:
+def by_of(labels: Any, label_column: str | None, label_folders: bool) -> By:
+    """Where labels come from. Raises UsageError unless just one is given."""
     if sum((labels is not None, label_column is not None, label_folders)) != 1:
         raise UsageError("give one of: labels (a file), a label column, or label folders")
     if labels is not None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from embedsearch.backbones import Backbone
     from embedsearch.backbones.windows import TokenSpan
     from embedsearch.types import Features, LayerInfo
+
+N = TypeVar("N", bound=PooledNetwork)
 
 # items that are decoded ahead of the network; bounds the memory of `encode` on long lists
 _CHUNK = {Modality.IMAGE: 128, Modality.TEXT: 2048, Modality.TENSOR: 128}
@@ -199,9 +201,8 @@ class Encoder:
         self._is_given = given.module is not None or callable(given.preprocess)
         self.precision_reason = "" if recipe.precision == "auto" else "as recorded or asked for"
         self._choosing = threading.Lock()
-        n_passes = self._threads if self._backbone.concurrent else 1
-        self.clock = Clock({READING: self._threads, NETWORK: n_passes})
-        self._network = PooledNetwork(self._backbone, self.recipe, self._batch_size, n_passes, self.clock)
+        self.clock = Clock({READING: self._threads, NETWORK: self.n_passes})
+        self._network = self.network_of(PooledNetwork, self.recipe)
 
     def settle_precision(self, contents: Sequence[Any]) -> None:
         """Chooses the precision, where it was left open, by the vectors of the first of `contents` that can be read."""
@@ -302,6 +303,29 @@ class Encoder:
         text, instead of one for all.
         """
         return self._network.encode(self._load(contents), report, chunks=chunks)
+
+    @property
+    def backbone(self) -> Backbone:
+        """The network itself, in the precision that was chosen."""
+        return self._backbone
+
+    @property
+    def n_passes(self) -> int:
+        """How many passes run at once."""
+        return self._threads if self._backbone.concurrent else 1
+
+    def network_of(self, kind: Callable[..., N], recipe: Recipe) -> N:
+        """This network with another kind of pooling, run as this encoder runs its own."""
+        return kind(self._backbone, recipe, self._batch_size, self.n_passes, self.clock)
+
+    def tap(self, layers: Sequence[str]) -> None:
+        """Goes over to other layers of the same network, as `Backbone.resolve_layer` names them."""
+        self.recipe = replace(self.recipe, layers=tuple(layers), layer_weights=(), combine="concat")
+        self._network = self.network_of(PooledNetwork, self.recipe)
+
+    def through(self, network: PooledNetwork, contents: Sequence[Any]) -> Encoded:
+        """What another pooling of the same network gives; see `pooled`."""
+        return network.encode(self._load(contents), None, chunks=False)
 
     def features(self, content: Any, *, part: int | None = None) -> tuple[list[list[Features]], list[TokenSpan] | None]:
         """One input before pooling; see `PooledNetwork.features`."""
