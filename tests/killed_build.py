@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from embedsearch.engine.building import build_with_report
@@ -104,27 +105,26 @@ def arm(place: str) -> None:
             after(StoreWriter, "replace")
         case "after a deletion":
             after(StoreWriter, "delete")
-        case "nowhere":
-            pass
         case _:
             raise ValueError(place)
 
 
-def log_extraction(log: Path) -> None:
+def log_extraction(log: Path) -> Callable[[extract.Worker, object], object]:
+    """What extracts a shard, and writes the ids to the log before it does."""
     real = extract.Worker.__call__
 
     def logged(self: extract.Worker, task: object) -> object:
         with log.open("a") as stream:
             stream.writelines(item.id + "\n" for item in task.items)  # type: ignore[attr-defined]
             stream.flush()
-        return real(self, task)
+        return real(self, task)  # type: ignore[arg-type]
 
-    extract.Worker.__call__ = logged  # type: ignore[method-assign, assignment]
+    return logged
 
 
 def main(place: str, log: str, source: str, out: str, whiten: str = "") -> None:
     extract.SHARD_SIZES[Modality.IMAGE] = SHARD
-    log_extraction(Path(log))
+    extract.Worker.__call__ = log_extraction(Path(log))  # type: ignore[method-assign, assignment]
     arm(place)
     build_with_report(source, out, **OPTIONS, **({"whiten": int(whiten)} if whiten else {}))
 
