@@ -90,6 +90,16 @@ def test_numbers_are_a_scale_and_words_are_categories():
     assert coloured("n", pa.chunked_array([list(range(20))])).most > 18
 
 
+def test_the_ends_of_a_scale_stand_at_its_ends(tmp_path, rng):
+    index = es.build(rng.normal(size=(5, 8)).astype(np.float32), tmp_path / "i", metadata={"n": list(range(5))})
+    index.map(tmp_path / "m.html", method="pca", color="n")
+    page, _ = data_of(tmp_path / "m.html")
+    # what makes the names of a legend fill their lines would draw the right end into the middle
+    stretched = [line for line in page.splitlines() if re.search(r"\bspan\b.*flex: 1", line)]
+    assert "#ends { display: flex; justify-content: space-between" in page
+    assert len(stretched) == 1 and stretched[0].startswith("#legend button span ")
+
+
 def test_pictures_are_shown_and_missing_ones_counted(folder, tmp_path, monkeypatch):
     index = es.build(folder, tmp_path / "index", weights="packaged", size=64)
     next(iter(sorted(folder.glob("*.png")))).unlink()
