@@ -201,3 +201,12 @@ def test_the_command_lists_draws_and_drops(folder, tmp_path, capsys, monkeypatch
     code, out, _ = command(capsys, tmp_path / "index", "--min-score", 0.999, "--json")
     assert json.loads(out)["n_groups"] == 0 and json.loads(out)["n_items"] == 10
     assert command(capsys, tmp_path / "index", "--format", "xml")[0] == 2
+    (tmp_path / "a.png").mkdir()
+    for option, place, told in (
+        ("--drop", "a.png", "it is a folder"),
+        ("--drop", "no/drop.txt", "does not exist"),
+        ("--sheet", "a.png", "it is a folder"),
+    ):
+        code, out, err = command(capsys, tmp_path / "index", option, tmp_path / place)
+        assert (code, out) == (2, "") and told in err
+    assert not (tmp_path / "a.png.tmp").exists()

@@ -466,7 +466,9 @@ def test_files_that_are_drawn_and_kept(texts, pictures, emoji, capsys, tmp_path)
 
 def test_wrong_usage_is_told_before_the_network_runs(pictures, texts, emoji, capsys, tmp_path):
     asked, item = emoji["google"][4], pictures.ids[2]
+    (tmp_path / "a.npz").mkdir()
     for arguments, code, message in (
+        ((pictures.path, asked, "--id", item, "--out", tmp_path / "a.npz"), 2, "cannot be written: it is a folder"),
         ((pictures.path, asked, "--id", item, "--out", tmp_path / "why.gif"), 2, "must end in one of .png"),
         ((pictures.path, asked, "--id", item, "--out", tmp_path / "no" / "why.png"), 2, "the folder .* does not exist"),
         ((pictures.path, asked, "--id", "nobody"), 2, "'nobody' is not known; valid"),

@@ -129,6 +129,11 @@ def test_the_command(tmp_path, rng, capsys):
     assert command()[1] == f"50 items of 50 by pca, drawn in {out}\n"
     assert "not known" in command("--color", "m")[2] and command("--sample", "0")[0] == 2
     assert command("--method", "mds")[0] == 2
+    (tmp_path / "a.html").mkdir()
+    for place, told in (("a.html", "it is a folder"), ("no/a.html", "does not exist"), ("a.txt", "must end in .html")):
+        code, _, err = command("--out", str(tmp_path / place))
+        assert code == 2 and told in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "i", "map.html"]
 
 
 def test_an_empty_index_is_an_empty_map(tmp_path, rng):

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from embedsearch.errors import UsageError
 from embedsearch.presenters.fonts import Font
 from embedsearch.presenters.fonts import font as a_font
+from embedsearch.presenters.out_path import check_writable
 
 _SIDE = 168  # pixels of a cell's picture
 _GAP = 12
@@ -54,8 +55,7 @@ def check_path(path: Path) -> None:
     """Raises UsageError when no sheet can be written to `path`."""
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UsageError(f"sheet {path} must end in .png, .jpg or .webp")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"sheet {path} cannot be written: the folder {path.parent} does not exist")
+    check_writable(path, f"sheet {path}")
 
 
 def _draw_cell(
