@@ -129,6 +129,7 @@ def test_the_command(tmp_path, rng, capsys):
     assert command()[1] == f"50 items of 50 by pca, drawn in {out}\n"
     assert "not known" in command("--color", "m")[2] and command("--sample", "0")[0] == 2
     assert command("--method", "mds")[0] == 2
+    assert "seed is -1; it must be at least 0" in command("--seed", "-1")[2]
     (tmp_path / "a.html").mkdir()
     for place, told in (("a.html", "it is a folder"), ("no/a.html", "does not exist"), ("a.txt", "must end in .html")):
         code, _, err = command("--out", str(tmp_path / place))

@@ -53,8 +53,6 @@ def draw_map(
     check_writable(out, f"map {out}")
     if color is not None and color not in store.metadata_columns:
         raise unknown("column", color, store.metadata_columns)
-    if sample is not None and sample < 1:
-        raise UsageError(f"sample is {sample}; it must be at least 1")
     rows = np.arange(len(store)) if where is None else store.rows_where(where)
     if sample is not None and sample < len(rows):
         rows = np.sort(np.random.default_rng(seed).choice(rows, sample, replace=False))
