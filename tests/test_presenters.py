@@ -60,6 +60,11 @@ def test_of_a_path_that_is_too_long_the_end_remains():
             cut.split("…")[-1].removeprefix("asked: ")
         )
     assert on_one_line(draw, "a/b.jpg", font, 200) == "a/b.jpg" and on_one_line(draw, "", font, 200) == ""
+    for word in ("balance_not_updated_after_bank_transfer", "w" * 5000 + "end"):
+        cut = on_one_line(draw, word, font, 80)
+        first, last = cut.split("…")
+        assert first and last and word.startswith(first) and word.endswith(last) and draw.textlength(cut, font) <= 80
+    assert on_one_line(draw, "card_arrival", font, 400) == "card_arrival"
     assert on_one_line(draw, "my card has not arrived yet", font, 80).endswith("…")
 
 
