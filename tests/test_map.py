@@ -39,6 +39,14 @@ def test_few_items_have_a_place(n, rng):
 
 
 @pytest.mark.parametrize("method", ["umap", "tsne"])
+@pytest.mark.parametrize("value", [0, 0.1, 1])
+def test_equal_items_lie_at_one_place(method, value):
+    pytest.importorskip(method if method == "umap" else "sklearn", reason="pip install 'embedsearch[map]'")
+    found = places.coordinates(np.full((40, 8), value, np.float32), method, 0)
+    np.testing.assert_array_equal(found, np.zeros((40, 2)))
+
+
+@pytest.mark.parametrize("method", ["umap", "tsne"])
 def test_clusters_stay_together_and_a_seed_gives_the_same(method, rng):
     pytest.importorskip(method if method == "umap" else "sklearn", reason="pip install 'embedsearch[map]'")
     centres = rng.normal(size=(3, 10)) * 10
@@ -129,6 +137,7 @@ def test_the_command(tmp_path, rng, capsys):
     assert command()[1] == f"50 items of 50 by pca, drawn in {out}\n"
     assert "not known" in command("--color", "m")[2] and command("--sample", "0")[0] == 2
     assert command("--method", "mds")[0] == 2
+    assert "it must be below" in command("--seed", str(2**32))[2]
     assert "seed is -1; it must be at least 0" in command("--seed", "-1")[2]
     (tmp_path / "a.html").mkdir()
     for place, told in (("a.html", "it is a folder"), ("no/a.html", "does not exist"), ("a.txt", "must end in .html")):

@@ -47,6 +47,8 @@ def draw_map(
     store, modality = searcher.store, searcher.manifest.recipe.modality
     if method not in METHODS:
         raise UsageError(f"method {method!r} is not known; valid: {', '.join(METHODS)}")
+    if seed >= 2**32:
+        raise UsageError(f"seed is {seed}; it must be below 2 ** 32")
     check_installed(method)
     if out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"map {out} must end in .html")
