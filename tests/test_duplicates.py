@@ -173,6 +173,7 @@ def test_wrong_limits_are_told(tmp_path, rng):
         (lambda: cosine.duplicates(min_score=95), "between -1 and 1"),
         (lambda: cosine.duplicates(max_distance=1), "give min_score"),
         (lambda: l2.duplicates(), "give max_distance"),
+        (lambda: l2.duplicates(max_distance=-1), "no squared distance lies below 0"),
         (lambda: es.build(x, tmp_path / "i", metric="ip").duplicates(), "give min_score"),
     ):
         with pytest.raises(es.EmbedSearchError, match=told):
