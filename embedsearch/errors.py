@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from unicodedata import normalize
 
 
 class EmbedSearchError(Exception):
@@ -98,7 +99,10 @@ def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> Unkno
     """The error for a name that is not among `known`, with the nearest ones."""
     names = sorted(known)
     near = get_close_matches(name, names, n=3, cutoff=0.5)
-    if near:
+    same = [each for each in names if normalize("NFC", each) == normalize("NFC", name)]
+    if same:
+        told = f"{same[0]!r} is, in another Unicode form (NFC or NFD)"
+    elif near:
         told = f"did you mean {' or '.join(map(repr, near))}?"
     elif not names:
         told = "there are none"

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import oracle
@@ -172,6 +173,7 @@ def test_wrong_limits_are_told(tmp_path, rng):
         (lambda: cosine.duplicates(min_score=95), "between -1 and 1"),
         (lambda: cosine.duplicates(max_distance=1), "give min_score"),
         (lambda: l2.duplicates(), "give max_distance"),
+        (lambda: l2.duplicates(max_distance=-1), "no squared distance lies below 0"),
         (lambda: es.build(x, tmp_path / "i", metric="ip").duplicates(), "give min_score"),
     ):
         with pytest.raises(es.EmbedSearchError, match=told):
@@ -201,3 +203,27 @@ def test_the_command_lists_draws_and_drops(folder, tmp_path, capsys, monkeypatch
     code, out, _ = command(capsys, tmp_path / "index", "--min-score", 0.999, "--json")
     assert json.loads(out)["n_groups"] == 0 and json.loads(out)["n_items"] == 10
     assert command(capsys, tmp_path / "index", "--format", "xml")[0] == 2
+    (tmp_path / "a.png").mkdir()
+    for option, place, told in (
+        ("--drop", "a.png", "it is a folder"),
+        ("--drop", "no/drop.txt", "does not exist"),
+        ("--sheet", "a.png", "it is a folder"),
+    ):
+        code, out, err = command(capsys, tmp_path / "index", option, tmp_path / place)
+        assert (code, out) == (2, "") and told in err
+    assert not (tmp_path / "a.png.tmp").exists()
+
+
+def test_the_command_shows_texts_and_metadata(tmp_path, rng, capsys):
+    x = rng.normal(size=(6, 8)).astype(np.float32)
+    texts = ["the same\nthing", "the same thing, told at more length than a line of a table has room for", *"abcd"]
+    metadata = {"shop": list("nsnsns"), "text": texts, "price": [1.5, float("nan"), 1, 2, 3, 4]}
+    x[1] = x[0]
+    es.build(x, tmp_path / "i", metadata=metadata)
+    code, out, _ = command(capsys, tmp_path / "i")
+    lines = out.splitlines()
+    assert code == 0 and lines[1].split() == ["kept", "0", "the", "same", "thing"]
+    assert re.fullmatch(r"  1.0000  1   ?the same thing, .*\u2026", lines[2]) and len(lines[2]) < 80
+    (group,) = json.loads(command(capsys, tmp_path / "i", "--json")[1])["groups"]
+    assert group["kept"]["metadata"] == {"shop": "n", "text": texts[0], "price": 1.5}
+    assert group["others"][0]["metadata"]["price"] is None

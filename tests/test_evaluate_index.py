@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -102,6 +104,14 @@ def test_what_the_index_loses_is_told(index, drawn, monkeypatch):
     assert judged.found[f"recall@{K}"].mean == pytest.approx((right[:, 1:K].sum(axis=1) / n).mean())
     assert judged.exact["P@1"].mean == pytest.approx(right[:, 0].mean())
     assert judged.lost["P@1"].mean == pytest.approx(right[:, 0].mean() - right[:, 1].mean())
+
+
+def test_the_table_stays_aligned_and_shows_no_negative_nothing(index):
+    judged = index.evaluate(label_folders=True, k=1000)
+    found = {name: values + 1e-9 for name, values in judged.per_query["found"].items()}
+    lines = str(replace(judged, per_query={**judged.per_query, "found": found})).splitlines()[1:7]
+    assert {line.index("(") for line in lines[1:]} == {lines[1].index("(")} and "-0.0000" not in "".join(lines)
+    assert lines[0].index("found") == lines[1].index(judged.found["P@1"].__str__(), 30)
 
 
 def test_chunks_are_refused(tmp_path):
@@ -231,7 +241,10 @@ def test_what_cannot_be_judged_is_refused(index, drawn, tmp_path):
         ("", "is empty"),
         ("id,label\n", "labels nothing"),
         ("query,id,grade\n", "judges nothing"),
-        ("id,name\na,b\n", "id,name|id, name"),
+        ("id,name\na,b\n", "has the columns 'id', 'name'; labels need the columns id,label"),
+        ("id, label\na,b\n", "has the columns 'id', ' label'"),
+        ("id;label\na;b\n", "has the columns 'id;label'; .*; a CSV file has commas between them"),
+        ("id,label\na,\nb,  \n", "labels nothing"),
         (f"id,label\n{ids[0]},a\n{ids[0]},b\n", "row 2: .* is labelled 'b', and 'a' before"),
         ("id,label\n,a\n", "row 1: id is empty"),
         ("id,label\na\n", "row 1: the row has 1 cells"),
@@ -247,9 +260,24 @@ def test_what_cannot_be_judged_is_refused(index, drawn, tmp_path):
     for wrong in ({}, {"label_folders": True, "label_column": "kind"}):
         with pytest.raises(UsageError, match="give one of"):
             index.evaluate(**wrong)
-    for wrong in ({"k": 0}, {"sample": 0}):
-        with pytest.raises(UsageError, match="is 0"):
-            index.evaluate(label_folders=True, **wrong)
+    with pytest.raises(UsageError, match=r"row 2: .* is labelled \['a', 'b'\]; an item has one label"):
+        rows = [{"id": ids[0], "label": "a"}, {"id": ids[1], "label": ["a", "b"]}]
+        index.evaluate(file("".join(json.dumps(row) + "\n" for row in rows), "x.jsonl"))
+    for wrong, told in (
+        ({"k": 0}, "k is 0"), ({"sample": 0}, "sample is 0"), ({"k": "5"}, "k is '5'; it must be a whole number"),
+        ({"sample": 2.5}, "sample is 2.5"), ({"where": "kind = 'none'"}, "no item of .* meets .* to be an answer"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=told):
+            index.evaluate(label_column="kind", **wrong)
+
+
+def test_ids_in_another_unicode_form_are_told(tmp_path, rng):
+    names = [normalize("NFD", f"caf\u00e9{n}") for n in range(4)]
+    index = es.build(rng.normal(size=(4, 8)).astype(np.float32), tmp_path / "i", ids=names)
+    with pytest.raises(UsageError, match="4 labelled ids not in the index .*; 4 of them are there in another Unicode"):
+        index.evaluate({normalize("NFC", name): "a" for name in names})
+    with pytest.raises(UnknownNameError, match="is, in another Unicode form"):
+        index.similar(normalize("NFC", names[0]))
 
 
 def test_the_command_asks_with_pictures_and_draws(photo_index, emoji, tmp_path, capsys):

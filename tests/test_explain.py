@@ -389,7 +389,9 @@ def test_moved_missing_and_changed_files(emoji, tmp_path):
     np.testing.assert_allclose(moved.pairs, before.pairs)
     with pytest.raises(ItemError, match="what is given for .* cannot be read: .*does not exist$"):
         index.explain(asked, id=name, item="nothing.png")
-    with pytest.raises(ItemError, match="what is given for .* is not what was indexed"):
+    with pytest.raises(
+        ItemError, match="what is given for .* is not what was indexed: .*give the file or text that was$"
+    ):
         index.explain(asked, id=name, item=asked)
     shutil.copy(asked, folder / name)
     with pytest.raises(ItemError, match=f"'{re.escape(name)}' .*its content has changed; run the build again"):
@@ -466,7 +468,9 @@ def test_files_that_are_drawn_and_kept(texts, pictures, emoji, capsys, tmp_path)
 
 def test_wrong_usage_is_told_before_the_network_runs(pictures, texts, emoji, capsys, tmp_path):
     asked, item = emoji["google"][4], pictures.ids[2]
+    (tmp_path / "a.npz").mkdir()
     for arguments, code, message in (
+        ((pictures.path, asked, "--id", item, "--out", tmp_path / "a.npz"), 2, "cannot be written: it is a folder"),
         ((pictures.path, asked, "--id", item, "--out", tmp_path / "why.gif"), 2, "must end in one of .png"),
         ((pictures.path, asked, "--id", item, "--out", tmp_path / "no" / "why.png"), 2, "the folder .* does not exist"),
         ((pictures.path, asked, "--id", "nobody"), 2, "'nobody' is not known; valid"),

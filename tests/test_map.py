@@ -39,6 +39,14 @@ def test_few_items_have_a_place(n, rng):
 
 
 @pytest.mark.parametrize("method", ["umap", "tsne"])
+@pytest.mark.parametrize("value", [0, 0.1, 1])
+def test_equal_items_lie_at_one_place(method, value):
+    pytest.importorskip(method if method == "umap" else "sklearn", reason="pip install 'embedsearch[map]'")
+    found = places.coordinates(np.full((40, 8), value, np.float32), method, 0)
+    np.testing.assert_array_equal(found, np.zeros((40, 2)))
+
+
+@pytest.mark.parametrize("method", ["umap", "tsne"])
 def test_clusters_stay_together_and_a_seed_gives_the_same(method, rng):
     pytest.importorskip(method if method == "umap" else "sklearn", reason="pip install 'embedsearch[map]'")
     centres = rng.normal(size=(3, 10)) * 10
@@ -90,6 +98,16 @@ def test_numbers_are_a_scale_and_words_are_categories():
     assert coloured("n", pa.chunked_array([list(range(20))])).most > 18
 
 
+def test_the_ends_of_a_scale_stand_at_its_ends(tmp_path, rng):
+    index = es.build(rng.normal(size=(5, 8)).astype(np.float32), tmp_path / "i", metadata={"n": list(range(5))})
+    index.map(tmp_path / "m.html", method="pca", color="n")
+    page, _ = data_of(tmp_path / "m.html")
+    # what makes the names of a legend fill their lines would draw the right end into the middle
+    stretched = [line for line in page.splitlines() if re.search(r"\bspan\b.*flex: 1", line)]
+    assert "#ends { display: flex; justify-content: space-between" in page
+    assert len(stretched) == 1 and stretched[0].startswith("#legend button span ")
+
+
 def test_pictures_are_shown_and_missing_ones_counted(folder, tmp_path, monkeypatch):
     index = es.build(folder, tmp_path / "index", weights="packaged", size=64)
     next(iter(sorted(folder.glob("*.png")))).unlink()
@@ -119,6 +137,13 @@ def test_the_command(tmp_path, rng, capsys):
     assert command()[1] == f"50 items of 50 by pca, drawn in {out}\n"
     assert "not known" in command("--color", "m")[2] and command("--sample", "0")[0] == 2
     assert command("--method", "mds")[0] == 2
+    assert "it must be below" in command("--seed", str(2**32))[2]
+    assert "seed is -1; it must be at least 0" in command("--seed", "-1")[2]
+    (tmp_path / "a.html").mkdir()
+    for place, told in (("a.html", "it is a folder"), ("no/a.html", "does not exist"), ("a.txt", "must end in .html")):
+        code, _, err = command("--out", str(tmp_path / place))
+        assert code == 2 and told in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "i", "map.html"]
 
 
 def test_an_empty_index_is_an_empty_map(tmp_path, rng):

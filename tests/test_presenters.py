@@ -60,4 +60,24 @@ def test_of_a_path_that_is_too_long_the_end_remains():
             cut.split("…")[-1].removeprefix("asked: ")
         )
     assert on_one_line(draw, "a/b.jpg", font, 200) == "a/b.jpg" and on_one_line(draw, "", font, 200) == ""
+    for word in ("balance_not_updated_after_bank_transfer", "w" * 5000 + "end"):
+        cut = on_one_line(draw, word, font, 80)
+        first, last = cut.split("…")
+        assert first and last and word.startswith(first) and word.endswith(last) and draw.textlength(cut, font) <= 80
+    assert on_one_line(draw, "card_arrival", font, 400) == "card_arrival"
     assert on_one_line(draw, "my card has not arrived yet", font, 80).endswith("…")
+
+
+def test_a_path_that_cannot_be_written_is_told(tmp_path, monkeypatch):
+    from embedsearch.presenters import out_path
+
+    out_path.check_writable(tmp_path / "a.png", "sheet a.png")
+    (tmp_path / "a.png").touch()
+    out_path.check_writable(tmp_path / "a.png", "sheet a.png")
+    for path, told in ((tmp_path, "it is a folder"), (tmp_path / "a.png" / "b.png", "a.png does not exist")):
+        with pytest.raises(UsageError, match=f"sheet x cannot be written: .*{told}"):
+            out_path.check_writable(path, "sheet x")
+    monkeypatch.setattr(out_path.os, "access", lambda path, mode: False)
+    for name in ("a.png", "b.png"):
+        with pytest.raises(UsageError, match="is read-only"):
+            out_path.check_writable(tmp_path / name, "sheet x")

@@ -66,6 +66,10 @@ def duplicates(
         from embedsearch.presenters.sheet import check_path
 
         check_path(sheet)
+    if drop is not None:
+        from embedsearch.presenters.out_path import check_writable
+
+        check_writable(drop, f"the list {drop}")
     from embedsearch.engine.opening import open as open_index
 
     opened = open_index(index)

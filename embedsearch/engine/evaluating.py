@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from embedsearch.artifact import Layout
 from embedsearch.engine.asking import as_queries
 from embedsearch.engine.changing import open_as_held
+from embedsearch.engine.given import whole
 from embedsearch.engine.inputs import Beside
 from embedsearch.errors import ContradictionError, UsageError
 from embedsearch.pipeline.judging.judge import By, judge
@@ -42,6 +43,8 @@ def evaluate(
     sheet: Path | None,
 ) -> Judged:
     """See `Index.evaluate`."""
+    k = whole("k", k)
+    sample = None if sample is None else whole("sample", sample)
     if sheet is not None:
         check_path(sheet)
     if searcher.manifest.recipe.is_chunked:

@@ -33,4 +33,6 @@ def duplicates(
         limit = MIN_SCORE
     if metric is Metric.COSINE and not -1 <= limit <= 1:
         raise UsageError(f"min_score is {limit:g}; a cosine lies between -1 and 1")
+    if metric is Metric.L2 and limit < 0:
+        raise UsageError(f"max_distance is {limit:g}; no squared distance lies below 0")
     return find_duplicates(searcher, Nearness(metric, float(limit)), where, strict, exact, progress or NoProgress())

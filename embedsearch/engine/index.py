@@ -226,8 +226,10 @@ class Index:
         condition that items must meet. sample: at most so many of them, drawn with the seed. The same seed gives
         the same map. Raises UsageError for wrong arguments, MissingExtraError without the extra.
         """
+        from embedsearch.engine.given import whole
         from embedsearch.pipeline.map.drawing import draw_map
 
+        sample, seed = None if sample is None else whole("sample", sample), whole("seed", seed, least=0)
         return draw_map(self._searcher, Path(out), color, method, where, sample, seed, progress or NoProgress())
 
     def explain(self, query: Any, *, id: str | int, item: Any = None) -> Explanation:  # noqa: A002

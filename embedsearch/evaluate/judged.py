@@ -73,15 +73,16 @@ class Judged:
         return {name: bootstrapped(exact[name] - values) for name, values in found.items()}
 
     def __str__(self) -> str:
+        wide = max(10, *map(len, self.exact))
         lines = [
             f"{len(self.query_ids):,} {'query' if len(self.query_ids) == 1 else 'queries'} "
             f"among {counted(self.n_items, 'item')}",
-            f"{'':10}  {'exact (the vectors)':26}  {'found (the index)':26}  lost",
+            f"{'':{wide}}  {'exact (the vectors)':26}  {'found (the index)':26}  lost",
         ]
         for name, figure in self.exact.items():
             found = self.found.get(name)
-            told = "" if found is None else f"  {found!s:26}  {self.lost[name].mean:.4f}"
-            lines.append(f"{name:10}  {figure!s:26}{told}".rstrip())
+            told = "" if found is None else f"  {found!s:26}  {self.lost[name].mean:z.4f}"
+            lines.append(f"{name:{wide}}  {figure!s:26}{told}".rstrip())
         return "\n".join([*lines, *self.notes])
 
     def to_dict(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embedsearch.errors import UsageError
 
 Rows = NDArray[np.int64]
+_ONE = "an item has one label (for several, give pairs: query,id,grade)"
 COLUMNS = "the columns id,label (the same label is relevant), or query,id,grade"
 
 
@@ -47,7 +48,9 @@ def judgements_of(rows: Iterable[Mapping[str, Any]], columns: Iterable[str], ori
         return _pairs(rows, origin)
     if {"id", "label"} <= set(names):
         return _labels(rows, origin)
-    raise UsageError(f"{origin} has the columns {', '.join(names) or '(none)'}; labels need {COLUMNS}")
+    spelt = ", ".join(map(repr, names)) or "(none)"  # a space or a capital letter is to be seen
+    apart = "; a CSV file has commas between them" if len(names) == 1 and {";", "\t", "|"} & set(names[0]) else ""
+    raise UsageError(f"{origin} has the columns {spelt}; labels need {COLUMNS}{apart}")
 
 
 def _labels(rows: Iterable[Mapping[str, Any]], origin: str) -> Labels:
@@ -55,12 +58,13 @@ def _labels(rows: Iterable[Mapping[str, Any]], origin: str) -> Labels:
     empty: set[str] = set()
     for number, row in enumerate(rows, start=1):
         item_id, label = _named(row["id"], "id", origin, number), row["label"]
-        if _is_nothing(label):
+        if is_nothing(label):
             empty.add(item_id)
+        elif isinstance(label, list | dict):
+            raise UsageError(f"{origin}, row {number}: {item_id!r} is labelled {label!r}; {_ONE}")
         elif found.setdefault(item_id, str(label)) != str(label):
             raise UsageError(
-                f"{origin}, row {number}: {item_id!r} is labelled {label!r}, and {found[item_id]!r} before; an item "
-                "has one label (for several, give pairs: query,id,grade)"
+                f"{origin}, row {number}: {item_id!r} is labelled {label!r}, and {found[item_id]!r} before; {_ONE}"
             )
     if not found:
         raise UsageError(f"{origin} labels nothing; it needs rows of {COLUMNS}")
@@ -81,7 +85,7 @@ def _pairs(rows: Iterable[Mapping[str, Any]], origin: str) -> Pairs:
 
 
 def _named(value: Any, what: str, origin: str, number: int) -> str:
-    if _is_nothing(value):
+    if is_nothing(value):
         raise UsageError(f"{origin}, row {number}: {what} is empty")
     return str(value)
 
@@ -96,8 +100,11 @@ def _grade(value: Any, origin: str, number: int) -> float:
     return grade
 
 
-def _is_nothing(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+def is_nothing(value: Any) -> bool:
+    """Whether a cell tells nothing: missing, NaN, or a text without a sign that can be seen."""
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or (isinstance(value, float | np.floating) and math.isnan(value))
 
 
 def folder_label(item_id: str) -> str | None:

@@ -23,7 +23,7 @@ def answers_as_data(queries: Sequence[str], answers: Sequence[Hits]) -> list[dic
                     "rank": hit.rank,
                     "id": hit.id,
                     "score": round(hit.score, 6),
-                    "metadata": {name: _plain(value) for name, value in hit.metadata.items()},
+                    "metadata": {name: as_plain(value) for name, value in hit.metadata.items()},
                     **({"uri": hit.uri} if hit.uri else {}),
                 }
                 for hit in hits
@@ -41,10 +41,10 @@ def answers_as_text(queries: Sequence[str], answers: Sequence[Hits]) -> str:
         names = sorted({name for hit in hits for name, value in hit.metadata.items() if value is not None})
         rows = [["rank", "score", "id", *names]]
         rows += [
-            [str(hit.rank), f"{hit.score:.4f}", hit.id, *(_cell(hit.metadata.get(name)) for name in names)]
+            [str(hit.rank), f"{hit.score:.4f}", hit.id, *(cut(hit.metadata.get(name)) for name in names)]
             for hit in hits
         ]
-        lines = [_cell(query), *aligned(rows)] if hits else [_cell(query)]
+        lines = [cut(query), *aligned(rows)] if hits else [cut(query)]
         if hits.note:
             lines.append(f"  ({hits.note})")
         blocks.append("\n".join(lines))
@@ -74,12 +74,14 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _cell(value: Any) -> str:
+def cut(value: Any) -> str:
+    """A value as a cell of a table shows it: on one line, and not too long."""
     text = "" if value is None else " ".join(str(value).split())
     return text if len(text) <= _CELL else text[: _CELL - 1] + "…"
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
+    """A value of the metadata as JSON can hold it."""
     if isinstance(value, float) and not math.isfinite(value):
         return None  # JSON has no NaN
     if isinstance(value, datetime | date):
@@ -87,7 +89,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: as_plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [as_plain(inner) for inner in value]
     return value if isinstance(value, str | int | float | bool | None) else str(value)

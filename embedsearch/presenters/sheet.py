@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from embedsearch.errors import UsageError
 from embedsearch.presenters.fonts import Font
 from embedsearch.presenters.fonts import font as a_font
+from embedsearch.presenters.out_path import check_writable
 
 _SIDE = 168  # pixels of a cell's picture
 _GAP = 12
@@ -54,8 +55,7 @@ def check_path(path: Path) -> None:
     """Raises UsageError when no sheet can be written to `path`."""
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UsageError(f"sheet {path} must end in .png, .jpg or .webp")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"sheet {path} cannot be written: the folder {path.parent} does not exist")
+    check_writable(path, f"sheet {path}")
 
 
 def _draw_cell(
@@ -87,14 +87,28 @@ def _draw_cell(
 
 
 def on_one_line(draw: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> str:
-    """`text` cut to `width` pixels with an ellipsis: of a path or URL the end remains, else the beginning."""
+    """`text` cut to `width` pixels with an ellipsis: of a path or URL the end remains, of a single word both ends (a
+    label may differ from others in either), else the beginning."""
     head, space, last = " ".join(text.split()).rpartition(" ")
+    if not head and "/" not in last:
+        return _both_ends(draw, last, font, width)
     if "/" not in last:
         return wrapped(draw, text, font, width, 1)[0] if text else ""
     cut = ""
     while last and draw.textlength(head + space + cut + last, font) > width:
         cut, last = "…", last[1:]
     return head + space + cut + last
+
+
+def _both_ends(draw: ImageDraw.ImageDraw, word: str, font: Font, width: int) -> str:
+    """`word`, or as many signs of its beginning and its end as fit around an ellipsis."""
+    if len(word) <= width and draw.textlength(word, font) <= width:  # more signs than pixels fit nowhere
+        return word
+    for n in range(min(len(word), width), 0, -1):
+        cut = f"{word[: (n + 1) // 2]}…{word[len(word) - n // 2 :]}"
+        if draw.textlength(cut, font) <= width:
+            return cut
+    return "…"
 
 
 def wrapped(

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 
 from embedsearch.errors import UsageError
 from embedsearch.presenters.fonts import font
+from embedsearch.presenters.out_path import check_writable
 from embedsearch.presenters.sheet import on_one_line, wrapped
 
 Box = tuple[float, float, float, float]
@@ -98,8 +99,7 @@ def check_path(path: Path) -> None:
     """Raises UsageError when nothing can be written to `path`."""
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{path} must end in one of {', '.join(SUFFIXES)}")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"{path} cannot be written: the folder {path.parent} does not exist")
+    check_writable(path, str(path))
 
 
 def draw(why: Why) -> Image.Image:

@@ -114,6 +114,8 @@ def _content(searcher: Searcher, row: Any, item_id: str, given: Any) -> tuple[An
     except ItemError as error:
         raise ItemError(f"{told} cannot be read: {error}{moved}") from error
     if expected and digest != expected:
+        if not moved:
+            raise ItemError(f"{told} is not what was indexed: its content is another; give the file or text that was")
         raise ItemError(
             f"{told} is not what was indexed: its content has changed; run the build again to bring the index in line"
         )

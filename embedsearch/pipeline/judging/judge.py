@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,11 +54,9 @@ def judge(
     searcher: Searcher, queries: Queries, by: By, k: int, where: str | None, sample: int | None, progress: Progress
 ) -> Judged:
     """See `Index.evaluate`. Raises UsageError where no query can be judged, with the reasons."""
-    if k < 1:
-        raise UsageError(f"k is {k}; it must be at least 1")
-    if sample is not None and sample < 1:
-        raise UsageError(f"sample is {sample}; it must be at least 1")
     allowed = searcher.allowed(where) if where else np.ones(len(searcher.store), np.bool_)
+    if where and not allowed.any():
+        raise UsageError(f"no item of {searcher.root} meets {where!r} to be an answer")
     pairs = by.judgements if isinstance(by.judgements, Pairs) else None
     task = _of_labels(searcher, queries, by, allowed) if pairs is None else _of_pairs(searcher, queries, pairs, allowed)
     task.notes[:0] = queries.notes
@@ -142,6 +141,9 @@ def _labels_of(searcher: Searcher, queries: Queries, by: By, ids: list[str]) -> 
     strange = list(dict.fromkeys(given.keys() - set(ids) - set(queries.ids)))
     if strange:
         notes.append(f"{counted(len(strange), 'labelled id')} not in the index{_such_as(sorted(strange)[:_NAMED])}")
+        forms = {normalize("NFC", item_id) for item_id in ids}
+        if n := sum(normalize("NFC", item_id) in forms for item_id in strange):
+            notes[-1] += f"; {n:,} of them are there in another Unicode form (NFC or NFD)"
     if by.judgements.n_empty:
         notes.append(f"{counted(by.judgements.n_empty, 'id')} given with an empty label")
     return [given.get(item_id) for item_id in ids], [given.get(query) for query in queries.ids], notes

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsearch.errors import ItemError, UsageError, counted
+from embedsearch.evaluate.judgements import is_nothing
 from embedsearch.pipeline.content import content_of
 from embedsearch.pipeline.encode import Encoder
 from embedsearch.pipeline.search import Rows, Searcher
@@ -153,7 +154,7 @@ def _require_column(name: str, names: list[str], location: str) -> None:
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None or value == "" or value != value else str(value)
+    return None if is_nothing(value) else str(value)
 
 
 def _told(skips: list[Skip]) -> str:

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from embedsearch.errors import UsageError, unknown
-from embedsearch.evaluate.judgements import COLUMNS, Judgements, Labels, Pairs, judgements_of
+from embedsearch.evaluate.judgements import COLUMNS, Judgements, Labels, Pairs, is_nothing, judgements_of
 from embedsearch.sources.rows import BadRow, RowReader
 from embedsearch.sources.table import open_reader
 from embedsearch.store import ItemStore
@@ -59,5 +59,5 @@ def column_labels(store: ItemStore, column: str, root: object) -> list[str | Non
     labels: list[str | None] = []
     values = (value for batch in store.batches([column]) for value in batch[column].to_pylist())
     for code, value in zip(codes.tolist(), values, strict=True):
-        labels.append(None if code < 0 or value == "" else names.setdefault(code, str(value)))
+        labels.append(None if code < 0 or is_nothing(value) else names.setdefault(code, str(value)))
     return labels

@@ -27,6 +27,8 @@ def coordinates(x: Matrix, method: str, seed: int) -> NDArray[np.float32]:
     check_installed(method)
     if method == "pca" or len(x) < _FEW:
         return principal(x, 2)
+    if (x == x[0]).all():
+        return np.zeros((len(x), 2), np.float32)  # t-SNE divides by their spread, and its library dies of the NaN
     reduced = principal(x, _COMPONENTS)
     scale = float(np.abs(reduced).max(initial=0)) or 1.0
     return _umap(reduced / scale, seed) if method == "umap" else _tsne(reduced / scale, seed)

@@ -15,6 +15,7 @@ from embedsearch.pipeline.map.coordinates import METHODS, check_installed, coord
 from embedsearch.pipeline.map.thumbnails import thumbnails
 from embedsearch.pipeline.search import Searcher
 from embedsearch.presenters.map_page import map_page
+from embedsearch.presenters.out_path import check_writable
 from embedsearch.types import CHUNK_COLUMNS, Modality, Progress
 
 _TEXT = 300  # characters of a text that are shown
@@ -46,13 +47,14 @@ def draw_map(
     store, modality = searcher.store, searcher.manifest.recipe.modality
     if method not in METHODS:
         raise UsageError(f"method {method!r} is not known; valid: {', '.join(METHODS)}")
+    if seed >= 2**32:
+        raise UsageError(f"seed is {seed}; it must be below 2 ** 32")
     check_installed(method)
-    if out.suffix.lower() not in (".html", ".htm") or not out.absolute().parent.is_dir():
-        raise UsageError(f"map {out} must end in .html and lie in a folder that exists")
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"map {out} must end in .html")
+    check_writable(out, f"map {out}")
     if color is not None and color not in store.metadata_columns:
         raise unknown("column", color, store.metadata_columns)
-    if sample is not None and sample < 1:
-        raise UsageError(f"sample is {sample}; it must be at least 1")
     rows = np.arange(len(store)) if where is None else store.rows_where(where)
     if sample is not None and sample < len(rows):
         rows = np.sort(np.random.default_rng(seed).choice(rows, sample, replace=False))
