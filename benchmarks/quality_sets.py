@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from data import CACHE, SHARED, cranfield, emoji_folders
 
 POOLED = CACHE / "quality"
-PICTURE_LAYERS = ("features.15", "features.20", "features.22", "features.27", "features.29")
+PICTURE_LAYERS = ("features.15", "features.18", "features.20", "features.22", "features.27", "features.29")
 PICTURE_POOLINGS = ("mean", "gem", "rmac", "gem-grid3x3")
 TEXT_LAYERS = ("hidden.-3", "hidden.-2", "hidden.-1")
 TEXT_POOLINGS = ("mean", "mean-content", "max")

@@ -26,12 +26,13 @@ from quality_sets import (
     grocery,
 )
 
-DIMS, POWERS = (128, 256, 512, 1024), (1.0, 0.5)
+DIMS, POWERS = (128, 256, 512, 1024, 1536), (1.0, 0.5)
 TOGETHER = (
     ("features.15", "features.20", "features.27"),
     ("features.20", "features.22"),
     ("features.22", "features.29"),
     ("features.20", "features.22", "features.27", "features.29"),
+    ("features.18", "features.20", "features.22", "features.27"),
 )
 
 
