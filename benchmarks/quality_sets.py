@@ -85,14 +85,13 @@ def rows(pooled: Pooled, chosen: np.ndarray) -> Pooled:
     return lambda key: pooled(key)[chosen]
 
 
-def emoji(vendors: tuple[str, str], every: int = 1) -> Task:
-    """Drawings of the first vendor ask for the same code among those of the second; of every n-th code alone."""
+def emoji(vendors: tuple[str, str]) -> Task:
+    """Drawings of the first vendor ask for the same code among those of the second."""
     folders, names = emoji_folders(vendors)
     asking, answering = (
         pictures(f"emoji-{vendor}", [folders[vendor] / name for name in names], 96) for vendor in vendors
     )
-    kept = np.arange(0, len(names), every)
-    return Task(rows(asking, kept), rows(answering, kept), np.eye(len(kept), dtype=bool), "P@1")
+    return Task(asking, answering, np.eye(len(names), dtype=bool), "P@1")
 
 
 def grocery(odd: bool) -> list[tuple[str, Task]] | None:

@@ -56,8 +56,10 @@ def expanded(
     return joined(searcher.as_asked(x), found, searcher.store.vectors_at)
 
 
-def joined(x: Matrix, found: Sequence[tuple[Rows, Scores]], vectors_at: Callable[[Rows], Matrix]) -> Matrix:
-    """Each query plus its answers, weighted by max(score, 0)^ALPHA, as unit rows: alpha query expansion (Chum et al.
+def joined(
+    x: Matrix, found: Sequence[tuple[Rows, Scores]], vectors_at: Callable[[Rows], Matrix], alpha: float = ALPHA
+) -> Matrix:
+    """Each query plus its answers, weighted by max(score, 0)^alpha, as unit rows: alpha query expansion (Chum et al.
     2007, "Total Recall"; Radenović, Tolias & Chum 2018, "Fine-tuning CNN Image Retrieval with No Human Annotation").
 
     x: unit rows, float32 N x D. found: N pairs of rows and cosines; a row of -1 is none. vectors_at: float32 of rows.
@@ -74,7 +76,7 @@ def joined(x: Matrix, found: Sequence[tuple[Rows, Scores]], vectors_at: Callable
         weights = np.zeros((len(block), n), np.float32)
         for query, (some, scores) in enumerate(found[first : first + step]):
             rows[query, : len(some)], weights[query, : len(some)] = some, scores
-        weights = np.where(rows < 0, 0, np.maximum(weights, 0) ** ALPHA)
+        weights = np.where(rows < 0, 0, np.maximum(weights, 0) ** np.float32(alpha))
         there, place = np.unique(np.maximum(rows, 0), return_inverse=True)
         answers = l2_normalize(vectors_at(there))[place.reshape(rows.shape)]  # Q x n x D
         new[first : first + step] = l2_normalize(block + (weights[:, None, :] @ answers)[:, 0])
