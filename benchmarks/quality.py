@@ -1,5 +1,5 @@
 """How often the right answer comes first: layers and poolings of VGG16 on emoji, MiniLM on Cranfield, and
-the default recipe beside a tuned one on four sets.
+the default recipe beside a tuned one on four sets, and what else was tried.
 
     python benchmarks/quality.py [--write docs/quality.md]
 
@@ -28,7 +28,8 @@ from embedsearch.postprocess import Postprocess, fit_projection
 
 sys.path.insert(0, str(Path(__file__).parent))
 from data import cranfield, emoji_folders
-from quality_tuned import section
+from quality_tried import tried_table
+from quality_tuned import sets, tuned_table
 
 LAYERS = ("features.8", "features.15", "features.20", "features.22", "features.27", "features.29")
 POOLINGS = ("mean", "max", "gem")
@@ -145,7 +146,8 @@ def main(say: Callable[[str], None] = print) -> None:
             f"nDCG@10 {ndcg:.3f} (reference {REFERENCE_NDCG:.3f}, tolerance {TOLERANCE_NDCG}).",
             "",
         ]
-    lines += section()
+    found = sets()
+    lines += [*tuned_table(found), *tried_table(found)]
     say("\n".join(lines))
     if arguments.write:
         arguments.write.write_text("\n".join(lines))

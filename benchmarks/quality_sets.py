@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from data import CACHE, SHARED, cranfield, emoji_folders
 
 POOLED = CACHE / "quality"
-PICTURE_LAYERS = ("features.15", "features.20", "features.22", "features.27", "features.29")
+PICTURE_LAYERS = ("features.15", "features.18", "features.20", "features.22", "features.27", "features.29")
 PICTURE_POOLINGS = ("mean", "gem", "rmac", "gem-grid3x3")
 TEXT_LAYERS = ("hidden.-3", "hidden.-2", "hidden.-1")
 TEXT_POOLINGS = ("mean", "mean-content", "max")
@@ -85,14 +85,13 @@ def rows(pooled: Pooled, chosen: np.ndarray) -> Pooled:
     return lambda key: pooled(key)[chosen]
 
 
-def emoji(vendors: tuple[str, str], every: int = 1) -> Task:
-    """Drawings of the first vendor ask for the same code among those of the second; of every n-th code alone."""
+def emoji(vendors: tuple[str, str]) -> Task:
+    """Drawings of the first vendor ask for the same code among those of the second."""
     folders, names = emoji_folders(vendors)
     asking, answering = (
         pictures(f"emoji-{vendor}", [folders[vendor] / name for name in names], 96) for vendor in vendors
     )
-    kept = np.arange(0, len(names), every)
-    return Task(rows(asking, kept), rows(answering, kept), np.eye(len(kept), dtype=bool), "P@1")
+    return Task(asking, answering, np.eye(len(names), dtype=bool), "P@1")
 
 
 def grocery(odd: bool) -> list[tuple[str, Task]] | None:

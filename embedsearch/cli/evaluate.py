@@ -24,6 +24,7 @@ Examples:\n
   embedsearch evaluate indexes/photos --label-folders --per-class --confusions worst.png\n
   embedsearch evaluate indexes/goods --label-column brand -k 20 --json\n
   embedsearch evaluate indexes/photos --label-folders --queries new-photos/\n
+  embedsearch evaluate indexes/photos --label-folders --expand 3\n
   embedsearch evaluate indexes/papers --labels qrels.csv --queries questions.csv\n
   embedsearch evaluate indexes/photos --labels labels.csv --query-where "part = 'val'" --where "part = 'test'"\n
 """
@@ -56,6 +57,7 @@ def evaluate(
     where: Annotated[Optional[str], typer.Option(help="SQL condition that answers must meet.")] = None,
     k: Annotated[int, typer.Option("-k", help="Of recall@k and nDCG@k.")] = 10,
     sample: Annotated[str, typer.Option(help="Most queries that are asked, drawn with a seed, or all.")] = "10000",
+    expand: options.Expand = 0,
     per_class: Annotated[bool, typer.Option("--per-class", help="A line for each label, the worst first.")] = False,
     confusions: Annotated[
         Optional[Path], typer.Option(help="Draw the worst first answers as one picture: .png, .jpg or .webp.")
@@ -87,6 +89,7 @@ def evaluate(
             where=where,
             k=k,
             sample=_most(sample),
+            expand=expand,
             confusions=confusions,
             id_column=id_column,
             text_column=text_column,

@@ -25,6 +25,16 @@ NetworkName = Annotated[
     typer.Argument(help="A torchvision name (vgg16, ...), bert, minilm, keras:PATH, module:FILE.py:FACTORY."),
 ]
 
+# ---- how it is asked -----------------------------------------------------------------------------------------------
+
+Expand = Annotated[
+    int,
+    typer.Option(
+        help="So many of the best answers join the query, which is asked again (alpha query expansion, cosine only). "
+        "Scores are those of the joined query."
+    ),
+]
+
 # ---- the network and its layers ------------------------------------------------------------------------------------
 
 Weights = Annotated[

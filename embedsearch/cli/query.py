@@ -24,6 +24,7 @@ Examples:\n
   embedsearch query indexes/goods --id 4711 --where 'price < 20' --json\n
   embedsearch query indexes/photos cat.jpg -k all --min-score 0.8\n
   embedsearch query indexes/photos cat.jpg --recall 0.99\n
+  embedsearch query indexes/photos cat.jpg --expand 3\n
   cat questions.txt | embedsearch query indexes/faq - --format jsonl\n
 """
 
@@ -60,6 +61,7 @@ def query(
     group: Annotated[
         bool, typer.Option("--group", help="Of an index of chunks: the best chunk of each text only.")
     ] = False,
+    expand: options.Expand = 0,
     style: Annotated[str, typer.Option("--format", help="table, json or jsonl.")] = "table",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     weights: options.MovedWeights = None,
@@ -83,7 +85,7 @@ def query(
     opened = open_index(index, weights=weights, backbone=backbone, preprocess=preprocess)
     wanted: dict[str, Any] = {
         "k": options.how_many(k), "where": where, "min_score": min_score, "max_distance": max_distance,
-        "recall": recall, "group": group
+        "recall": recall, "group": group, "expand": expand,
     }  # fmt: skip
     asked = options.with_stdin(inputs or [])
     queries: list[tuple[str, Any]] = []

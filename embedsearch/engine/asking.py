@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embedsearch.errors import UsageError
-from embedsearch.pipeline.group import best_of_each_text, one_of_each_text
+from embedsearch.pipeline.expansion import expanded
+from embedsearch.pipeline.group import one_of_each_text
+from embedsearch.pipeline.nearest import nearest
 from embedsearch.pipeline.range_search import range_search
 from embedsearch.pipeline.search import Searcher
 from embedsearch.postprocess import Postprocess, Projection
@@ -60,6 +62,7 @@ class Wanted:
     max_distance: float | None = None
     recall: float | None = None
     group: bool = False
+    expand: int = 0
 
     def limit(self, metric: Metric) -> float | None:
         """The worst score that is wanted. Raises UsageError for one that `metric` does not know."""
@@ -87,23 +90,21 @@ class Wanted:
 def answers(searcher: Searcher, x: Matrix, wanted: Wanted, own: NDArray[np.int64] | None = None) -> list[Hits]:
     """One answer for each of the queries x. own: a row for each that is left out, in a group with its whole text."""
     limit = wanted.limit(searcher.manifest.recipe.metric)
+    x = joined_with_answers(searcher, x, wanted, own)
     found = _all(searcher, x, limit, wanted, own) if wanted.k is None else _best(searcher, x, wanted.k, wanted, own)
     what = "texts" if wanted.group else "items"
     return [searcher.hits(rows, scores, wanted.k, wanted.where, limit, what) for rows, scores in found]
 
 
+def joined_with_answers(searcher: Searcher, x: Matrix, wanted: Wanted, own: NDArray[np.int64] | None = None) -> Matrix:
+    """The queries that are asked in the end: expanded, where that is wanted."""
+    return expanded(searcher, x, wanted.expand, wanted.where, wanted.recall, own=own, group=wanted.group)
+
+
 def _best(
     searcher: Searcher, x: Matrix, k: int, wanted: Wanted, own: NDArray[np.int64] | None
 ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    if wanted.group:
-        return best_of_each_text(searcher, x, k, wanted.where, own, wanted.recall)
-    n_own = 0 if own is None else 1
-    rows, scores = searcher.search(x, k + n_own, wanted.where, wanted.recall, n_extra=n_own)
-    if own is None:
-        return list(zip(rows, scores, strict=True))
-    # among exact duplicates the item itself may not be found; then the last one gives way
-    others = [np.flatnonzero(found != mine)[:k] for mine, found in zip(own, rows, strict=True)]
-    return [(found[kept], score[kept]) for kept, found, score in zip(others, rows, scores, strict=True)]
+    return nearest(searcher, x, k, wanted.where, wanted.recall, own=own, group=wanted.group)
 
 
 def _all(

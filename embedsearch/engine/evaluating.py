@@ -39,6 +39,7 @@ def evaluate(
     where: str | None,
     k: int,
     sample: int | None,
+    expand: int,
     progress: Progress,
     sheet: Path | None,
 ) -> Judged:
@@ -54,7 +55,7 @@ def evaluate(
         )
     by = by_of(labels, label_column, label_folders)
     asked = _queries(searcher, queries, beside, encoder, query_where, progress)
-    judged = judge(searcher, asked, by, k, where, sample, progress)
+    judged = judge(searcher, asked, by, k, where, sample, expand, progress)
     if sheet is not None:
         save_confusions(searcher, asked, judged.confusions, sheet, label_column)
     return judged

@@ -16,7 +16,7 @@ from embedsearch.artifact.adding import unfinished_adds
 from embedsearch.artifact.lock import is_being_written
 from embedsearch.artifact.pending import unfinished_build
 from embedsearch.artifact.skipped import skip_reasons
-from embedsearch.engine.asking import Wanted, answers, as_queries, source_width
+from embedsearch.engine.asking import Wanted, answers, as_queries, joined_with_answers, source_width
 from embedsearch.engine.elsewhere import Elsewhere, fitted_how, load_encoder
 from embedsearch.errors import UsageError
 from embedsearch.pipeline.search import Searcher, as_ids
@@ -75,6 +75,7 @@ class Index:
         max_distance: float | None = None,
         recall: float | None = None,
         group: bool = False,
+        expand: int = 0,
     ) -> Hits:
         """The k items most like one query, best first.
 
@@ -83,7 +84,9 @@ class Index:
         where: an SQL condition over the metadata, such as "price < 20", that hits must meet. min_score: leaves out
         hits that score less; max_distance: of an l2 index, those that are farther. k: None for all; with one
         of these, for all that are so near. recall: recall@10 of this search, in place of what the index was
-        built for. group: of an index of chunks, the best chunk of each text only.
+        built for. group: of an index of chunks, the best chunk of each text only. expand: how many of the best answers
+        join the query before it is asked again (alpha query expansion, cosine only); the scores are then those of
+        the joined query. See docs/evaluate.md for when it helps.
         Returns Hits, a list of Hit whose `note` says why fewer than k came back.
         Raises ItemError when the query cannot be read, UsageError for wrong arguments.
         """
@@ -91,7 +94,7 @@ class Index:
             raise UsageError("search takes either a query or vector=, not both and not none")
         if vector is None and self._is_vector(query):
             vector, query = query, None
-        searcher, wanted = self._searcher, Wanted(k, where, min_score, max_distance, recall, group)
+        searcher, wanted = self._searcher, Wanted(k, where, min_score, max_distance, recall, group, expand)
         if query is not None:
             return answers(searcher, self._encoder_of(searcher).encode([query]), wanted)[0]
         assert vector is not None
@@ -111,12 +114,13 @@ class Index:
         max_distance: float | None = None,
         recall: float | None = None,
         group: bool = False,
+        expand: int = 0,
     ) -> list[Hits]:
         """One answer a query, encoded and searched as one batch; see `search`.
 
         vectors: float N x D instead of queries. For arrays without metadata `search_vectors` is faster.
         """
-        searcher, wanted = self._searcher, Wanted(k, where, min_score, max_distance, recall, group)
+        searcher, wanted = self._searcher, Wanted(k, where, min_score, max_distance, recall, group, expand)
         if vectors is None and len(queries) and self._is_vector(queries[0]):
             vectors = queries
         if vectors is not None:
@@ -139,12 +143,14 @@ class Index:
         max_distance: float | None = None,
         recall: float | None = None,
         group: bool = False,
+        expand: int = 0,
     ) -> Hits:
-        """The k items most like an indexed one, itself left out; with group=True, all chunks of its text.
+        """The k items most like an indexed one, itself left out; with group=True, all chunks of its text. It is none of
+        those that `expand` joins.
 
         Raises UnknownNameError when no item has that id.
         """
-        searcher, wanted = self._searcher, Wanted(k, where, min_score, max_distance, recall, group)
+        searcher, wanted = self._searcher, Wanted(k, where, min_score, max_distance, recall, group, expand)
         own = searcher.rows_of([item_id])
         return answers(searcher, searcher.store.vectors_at(own), wanted, own)[0]
 
@@ -158,23 +164,31 @@ class Index:
         max_distance: float | None = None,
         recall: float | None = None,
         group: bool = False,
+        expand: int = 0,
     ) -> list[Hits]:
         """One answer an id, searched as one batch; see `similar`."""
-        searcher, wanted = self._searcher, Wanted(k, where, min_score, max_distance, recall, group)
+        searcher, wanted = self._searcher, Wanted(k, where, min_score, max_distance, recall, group, expand)
         own = searcher.rows_of(ids)
         return answers(searcher, searcher.store.vectors_at(own), wanted, own)
 
     def search_vectors(
-        self, x: ArrayLike, *, k: int | None = 10, where: str | None = None, recall: float | None = None
+        self,
+        x: ArrayLike,
+        *,
+        k: int | None = 10,
+        where: str | None = None,
+        recall: float | None = None,
+        expand: int = 0,
     ) -> tuple[NDArray[np.object_], NDArray[np.float32]]:
         """The fast road: ids (str) and scores (float32), both N x min(k, items to be found), best first.
 
-        x: float32 N x D (or D, as one row). where, recall: as in `search`. Where an approximate index found
+        x: float32 N x D (or D, as one row). where, recall, expand: as in `search`. Where an approximate index found
         fewer, the id is None and the score NaN. Raises UsageError for another width, NaN, or k < 1.
         """
         searcher = self._searcher
-        wanted = Wanted(k, where, recall=recall)
-        rows, scores = searcher.search(as_queries(searcher, x), wanted.k or max(len(searcher.store), 1), where, recall)
+        wanted = Wanted(k, where, recall=recall, expand=expand)
+        asked = joined_with_answers(searcher, as_queries(searcher, x), wanted)
+        rows, scores = searcher.search(asked, wanted.k or max(len(searcher.store), 1), where, recall)
         if rows.size and rows.min() < 0:
             ids = searcher.store.ids_at(np.maximum(rows, 0))
             ids[rows < 0] = None
@@ -265,6 +279,7 @@ class Index:
         where: str | None = None,
         k: int = 10,
         sample: int | None = 10_000,
+        expand: int = 0,
         confusions: str | Path | None = None,
         id_column: str | None = None,
         text_column: str | None = None,
@@ -279,7 +294,8 @@ class Index:
         queries: a source that `add` would take, encoded by the index's own encoder (query_ids: of a matrix or a file of
         texts); or the folder of another index of the same recipe. By default the items themselves, each left out of its
         own answers. query_where, where: conditions on items that are asked, and on those that are answers.
-        sample: at most so many queries, drawn with a seed; None for all. confusions: a picture of the worst.
+        sample: at most so many queries, drawn with a seed; None for all. expand: as in `search`; the answers that join
+        are the best exact ones for `exact`, those that the index finds for `found`. confusions: a picture of the worst.
 
         `exact` judges the vectors: all items ranked by float64 scores, ties for the worse. `found` judges the first k
         that the index itself finds. Definitions: `embedsearch.evaluate.ranking`. Whatever is left out stands in
@@ -302,6 +318,7 @@ class Index:
             where=where,
             k=k,
             sample=sample,
+            expand=expand,
             progress=progress or NoProgress(),
             sheet=None if confusions is None else Path(confusions),
         )

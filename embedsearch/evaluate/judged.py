@@ -52,7 +52,8 @@ class Judged:
 
     exact: measures of the exact ranking of all items, so of the vectors; found: of the k that the index itself finds,
     which is what a user sees. per_query: by "exact" and "found" the values of each of query_ids, for paired
-    comparisons. labels: of the queries, None for pairs. notes: all that was left out, and why.
+    comparisons. labels: of the queries, None for pairs. notes: all that was left out, and why, and how queries
+    were changed.
     """
 
     k: int

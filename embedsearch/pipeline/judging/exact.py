@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from embedsearch.best import QUERIES, Best
 from embedsearch.evaluate.judgements import Relevance
 from embedsearch.evaluate.ranking import Measures, measures, ranked_gains
 from embedsearch.store import ItemStore
@@ -18,6 +19,7 @@ from embedsearch.vectors import Matrix, l2_normalize
 _BLOCK_VALUES = 2**22  # scores that are held at once, float64
 
 Rows = NDArray[np.int64]
+Scores = NDArray[np.float32]
 T = TypeVar("T")
 
 
@@ -64,6 +66,32 @@ def rank_exactly(
         firsts.append(_firsts(scores, grades > 0, left_out, gains, metric))
         progress.advance(len(some))
     return _joined(Measures, parts), _joined(Firsts, firsts)
+
+
+def best_exactly(
+    store: ItemStore, x: Matrix, own: Rows, answers: NDArray[np.bool_], n: int, progress: Progress
+) -> list[tuple[Rows, Scores]]:
+    """Rows and cosines of the n best of `answers` for each query, itself left out; for what is not there, -1.
+
+    Memory: blocks of the store by blocks of queries, and n of each query.
+    """
+    xq = l2_normalize(x)
+    parts = [slice(first, first + QUERIES) for first in range(0, len(x), QUERIES)]
+    best = [Best(len(x[part]), min(n, len(store))) for part in parts]
+    start = 0
+    progress.stage("answers that join the queries", len(store))
+    for block in store.vector_blocks():
+        rows = np.arange(start, start + len(block))
+        xb = l2_normalize(block)
+        for part, theirs in zip(parts, best, strict=True):
+            scores = xq[part] @ xb.T
+            scores[:, ~answers[rows]] = -np.inf
+            here = np.flatnonzero((own[part] >= start) & (own[part] < start + len(block)))
+            scores[here, own[part][here] - start] = -np.inf
+            theirs.offer(scores, rows)
+        start += len(block)
+        progress.advance(len(block))
+    return [pair for theirs in best for pair in zip(*theirs.ranked(), strict=True)]
 
 
 def _scores(store: ItemStore, metric: Metric, x: Matrix) -> Iterator[NDArray[np.float64]]:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from embedsearch.errors import UsageError, counted
 from embedsearch.evaluate.judged import Confusion, Judged, class_figures, figures_of, worst
 from embedsearch.evaluate.judgements import ByLabel, ByPair, Judgements, Labels, Pairs, Relevance, folder_label
-from embedsearch.pipeline.judging.exact import Firsts, rank_exactly
+from embedsearch.pipeline.expansion import expanded, joined, require_expandable
+from embedsearch.pipeline.judging.exact import Firsts, best_exactly, rank_exactly
 from embedsearch.pipeline.judging.found import rank_found
 from embedsearch.pipeline.judging.queries import Queries
 from embedsearch.pipeline.judging.reading import column_labels
@@ -51,9 +52,17 @@ class _Task:
 
 
 def judge(
-    searcher: Searcher, queries: Queries, by: By, k: int, where: str | None, sample: int | None, progress: Progress
+    searcher: Searcher,
+    queries: Queries,
+    by: By,
+    k: int,
+    where: str | None,
+    sample: int | None,
+    expand: int,
+    progress: Progress,
 ) -> Judged:
     """See `Index.evaluate`. Raises UsageError where no query can be judged, with the reasons."""
+    require_expandable(searcher.manifest.recipe.metric, expand)
     allowed = searcher.allowed(where) if where else np.ones(len(searcher.store), np.bool_)
     if where and not allowed.any():
         raise UsageError(f"no item of {searcher.root} meets {where!r} to be an answer")
@@ -71,8 +80,14 @@ def judge(
     ids = [queries.ids[at] for at in task.kept]
     if (own < 0).all():
         task.notes += _themselves(searcher, ids, x)
+    exact_x = found_x = x
+    if expand:
+        task.notes.append(f"each query was joined with its {counted(expand, 'best answer')} (--expand)")
+        among = best_exactly(searcher.store, x, own, task.answers, expand, progress)
+        exact_x = joined(x, among, searcher.store.vectors_at)
+        found_x = expanded(searcher, x, expand, allowed=task.answers, own=own)
     exactly, firsts = rank_exactly(
-        searcher.store, searcher.manifest.recipe.metric, x, own, task.relevance, task.answers, k, progress
+        searcher.store, searcher.manifest.recipe.metric, exact_x, own, task.relevance, task.answers, k, progress
     )
     exact = {
         "P@1": exactly.precision_at_1,
@@ -81,7 +96,7 @@ def judge(
         f"nDCG@{k}": exactly.ndcg_at_k,
         "MRR": exactly.reciprocal_rank,
     }
-    found = rank_found(searcher, x, own, task.relevance, task.answers, k)
+    found = rank_found(searcher, found_x, own, task.relevance, task.answers, k)
     wrong_labels = _wrong_labels(task, firsts)
     classes = []
     if task.labels is not None and task.item_labels is not None:
