@@ -108,6 +108,27 @@ def test_the_ends_of_a_scale_stand_at_its_ends(tmp_path, rng):
     assert len(stretched) == 1 and stretched[0].startswith("#legend button span ")
 
 
+def test_points_are_coloured_by_their_folders_or_by_labels(tmp_path, rng):
+    ids = ["pets/cat/1", "pets/cat/2", "dog/3", "4"]
+    index = es.build(rng.normal(size=(4, 8)).astype(np.float32), tmp_path / "index", ids=ids, metadata={"n": [1] * 4})
+
+    def drawn(**by):
+        index.map(tmp_path / "m.html", method="pca", **by)
+        colour = data_of(tmp_path / "m.html")[1]["colour"]
+        return [colour["names"][code] for code in colour["codes"]]
+
+    assert drawn(label_folders=True) == ["cat", "cat", "dog", "none"]
+    (tmp_path / "labels.csv").write_text("id,label\n4,fish\npets/cat/2,tom\nunknown,x\n")
+    assert drawn(labels=tmp_path / "labels.csv") == ["none", "tom", "none", "fish"]
+    assert drawn(labels={"4": "fish"}) == ["none", "none", "none", "fish"]
+    with pytest.raises(es.EmbedSearchError, match="no item that is drawn has a label.*'pets/cat/1'"):
+        drawn(labels={"unknown": "x"})
+    with pytest.raises(es.EmbedSearchError, match="pairs of query and id give an item no label"):
+        drawn(labels={"4": {"dog/3": 1}})
+    with pytest.raises(es.EmbedSearchError, match="give one of"):
+        drawn(label_folders=True, color="n")
+
+
 def test_pictures_are_shown_and_missing_ones_counted(folder, tmp_path, monkeypatch):
     index = es.build(folder, tmp_path / "index", weights="packaged", size=64)
     next(iter(sorted(folder.glob("*.png")))).unlink()

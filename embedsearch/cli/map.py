@@ -16,6 +16,7 @@ from embedsearch.errors import counted
 _EXAMPLES = """
 Examples:\n
   embedsearch map indexes/photos --out map.html\n
+  embedsearch map indexes/photos --label-folders --out map.html\n
   embedsearch map indexes/goods --color price --where "stock > 0" --out map.html\n
   embedsearch map indexes/faq --method pca --sample 20000 --out map.html\n
 """
@@ -26,6 +27,12 @@ def map_items(
     index: options.IndexFolder,
     out: Annotated[Path, typer.Option(help="FILE.html to write.")],
     color: Annotated[Optional[str], typer.Option(help="Metadata column that colours the points.")] = None,
+    labels: Annotated[
+        Optional[Path], typer.Option(help="FILE.csv, .tsv, .jsonl or .parquet with id,label: the label colours.")
+    ] = None,
+    label_folders: Annotated[
+        bool, typer.Option("--label-folders", help="The folder that an id lies in colours: cat for cat/1.jpg.")
+    ] = False,
     method: Annotated[str, typer.Option(help="umap, tsne or pca.")] = "umap",
     where: Annotated[Optional[str], typer.Option(help="SQL condition over the metadata; only such items.")] = None,
     sample: Annotated[Optional[int], typer.Option(help="At most so many items, drawn at random.")] = None,
@@ -39,8 +46,9 @@ def map_items(
     from embedsearch.engine.opening import open as open_index
 
     made = open_index(index).map(
-        out, color=color, method=method, where=where, sample=sample, seed=seed, progress=open_progress()
-    )
+        out, color=color, labels=labels, label_folders=label_folders, method=method, where=where, sample=sample,
+        seed=seed, progress=open_progress(),
+    )  # fmt: skip
     if as_json:
         points = [{"id": item_id, "x": x, "y": y} for item_id, (x, y) in zip(made.ids, made.xy.tolist(), strict=True)]
         counts = {name: getattr(made, name) for name in ("n_items", "n_thumbnails", "n_unreadable", "n_over_limit")}

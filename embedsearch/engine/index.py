@@ -228,6 +228,8 @@ class Index:
         out: str | Path,
         *,
         color: str | None = None,
+        labels: Any = None,
+        label_folders: bool = False,
         method: str = "umap",
         where: str | None = None,
         sample: int | None = None,
@@ -236,15 +238,19 @@ class Index:
     ) -> Map:
         """Draws all items as a plane of points in one web page; what was drawn, with `.ids` and `.xy` (float32 n x 2).
 
-        out: FILE.html. color: a metadata column. method: umap, tsne (both need the extra `map`) or pca. where: an SQL
-        condition that items must meet. sample: at most so many of them, drawn with the seed. The same seed gives
-        the same map. Raises UsageError for wrong arguments, MissingExtraError without the extra.
+        out: FILE.html. color: a metadata column that colours the points; or labels (a file with id,label, or
+        {id: label}), or label_folders (the folder that an id lies in). method: umap, tsne (both need the extra `map`)
+        or pca. where: an SQL condition that items must meet. sample: at most so many of them, drawn with the seed. The
+        same seed gives the same map. Raises UsageError for wrong arguments, MissingExtraError without the extra.
         """
+        from embedsearch.engine.evaluating import by_of
         from embedsearch.engine.given import whole
         from embedsearch.pipeline.map.drawing import draw_map
 
         sample, seed = None if sample is None else whole("sample", sample), whole("seed", seed, least=0)
-        return draw_map(self._searcher, Path(out), color, method, where, sample, seed, progress or NoProgress())
+        is_coloured = color is not None or labels is not None or label_folders
+        by = by_of(labels, color, label_folders) if is_coloured else None
+        return draw_map(self._searcher, Path(out), by, method, where, sample, seed, progress or NoProgress())
 
     def explain(self, query: Any, *, id: str | int, item: Any = None) -> Explanation:  # noqa: A002
         """Why the item `id` has its score for a query, as a sum over pairs of places or words; see `Explanation`.

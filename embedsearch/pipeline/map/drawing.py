@@ -10,11 +10,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embedsearch.errors import UsageError, counted, unknown
+from embedsearch.evaluate.judgements import Labels, Pairs, folder_label
+from embedsearch.pipeline.judging.judge import By
 from embedsearch.pipeline.map.colour import coloured
 from embedsearch.pipeline.map.coordinates import METHODS, check_installed, coordinates
 from embedsearch.pipeline.map.thumbnails import thumbnails
 from embedsearch.pipeline.search import Searcher
-from embedsearch.presenters.map_page import map_page
+from embedsearch.presenters.map_page import Categories, Numbers, map_page
 from embedsearch.presenters.out_path import check_writable
 from embedsearch.types import CHUNK_COLUMNS, Modality, Progress
 
@@ -40,10 +42,10 @@ class Map:
 
 
 def draw_map(
-    searcher: Searcher, out: Path, color: str | None, method: str, where: str | None, sample: int | None, seed: int,
+    searcher: Searcher, out: Path, by: By | None, method: str, where: str | None, sample: int | None, seed: int,
     progress: Progress,
 ) -> Map:  # fmt: skip
-    """See `Index.map`."""
+    """See `Index.map`. by: what colours the points."""
     store, modality = searcher.store, searcher.manifest.recipe.modality
     if method not in METHODS:
         raise UsageError(f"method {method!r} is not known; valid: {', '.join(METHODS)}")
@@ -53,8 +55,10 @@ def draw_map(
     if out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"map {out} must end in .html")
     check_writable(out, f"map {out}")
-    if color is not None and color not in store.metadata_columns:
-        raise unknown("column", color, store.metadata_columns)
+    if by is not None and by.kind == "column" and by.column not in store.metadata_columns:
+        raise unknown("column", by.column, store.metadata_columns)
+    if by is not None and isinstance(by.judgements, Pairs):
+        raise UsageError("pairs of query and id give an item no label that could colour it; labels are id,label")
     rows = np.arange(len(store)) if where is None else store.rows_where(where)
     if sample is not None and sample < len(rows):
         rows = np.sort(np.random.default_rng(seed).choice(rows, sample, replace=False))
@@ -68,7 +72,7 @@ def draw_map(
             made, n_unreadable = thumbnails([uri or "" for uri in table["uri"].to_pylist()], seed, progress)
     finally:
         progress.close()
-    colour = None if color is None else coloured(color, table[color])
+    colour = None if by is None else _colour(by, table, ids)
     n_thumbnails = sum(map(bool, made))
     of_all = "" if len(rows) == len(store) else f" of {len(store):,}"
     told = f"{counted(len(rows), 'item')}{of_all}, {method}. Drag to move, scroll to zoom, double-click for all."
@@ -79,6 +83,22 @@ def draw_map(
     n_pictures = len(rows) if modality is Modality.IMAGE else 0
     n_over_limit = n_pictures - n_thumbnails - n_unreadable
     return Map(out, method, ids, xy, len(store), n_thumbnails, n_unreadable, n_over_limit)
+
+
+def _colour(by: By, table: pa.Table, ids: list[str]) -> Categories | Numbers:
+    """Raises UsageError where no point has a label."""
+    if by.kind == "column":
+        return coloured(by.column, table[by.column])
+    if by.kind == "folders":
+        labels = [folder_label(item_id) for item_id in ids]
+    else:
+        assert isinstance(by.judgements, Labels)
+        labels = [by.judgements.of.get(item_id) for item_id in ids]
+    if ids and not any(label is not None for label in labels):
+        raise UsageError(
+            f"no item that is drawn has a label to be coloured by; ids are like {', '.join(map(repr, ids[:3]))}"
+        )
+    return coloured("folder" if by.kind == "folders" else "label", pa.chunked_array([pa.array(labels, pa.string())]))
 
 
 def _texts(table: pa.Table) -> list[str]:
