@@ -81,11 +81,14 @@ def tune(
     """Find the layers, pooling, and PCA or whitening that suit your data, and write them as a recipe.
 
     One pass over a sample keeps every layer with every pooling; then each, and pairs of the best layers, is scored on
-    these arrays by what is known to be right. Projections are fitted on one part of the sample, the choice is made on
-    a second, and what it is worth beside the default is told from a third. The default is kept unless another is
-    clearly better. A killed run goes on when the same command is run again.
+    these arrays. A killed run goes on when the same command is run again.
 
-    Without labels, tasks are made of the items themselves. Where these do not agree, no recipe is written.
+    With labels, choosing is cross-validated over them: what it is worth beside the default is told by items that had
+    no part in it, with 95 % intervals, and the default is kept where that is nothing. Projections are fitted on items
+    that are not asked.
+
+    Without labels, tasks are made of the items themselves: projections are fitted on one third of the sample, the
+    choice is made on another, and its worth is told by the last. Where the tasks do not agree, no recipe is written.
     """
     from embedsearch.engine.tuner import tune as run
 
