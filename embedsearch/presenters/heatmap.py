@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from embedsearch.presenters.fonts import font
-from embedsearch.presenters.sheet import check_path
+from embedsearch.presenters.sheet import check_path, save_picture
 
 _CELL_W, _CELL_H, _GAP, _FONT_SIZE = 96, 34, 14, 13
 _WHITE, _INK, _GREY, _CHOSEN, _DEFAULT = (255, 255, 255), (25, 25, 25), (238, 238, 238), (200, 60, 20), (20, 90, 170)
@@ -69,7 +69,7 @@ def draw_heatmap(
                 draw.rectangle(inner if (r, c) in chosen else box, outline=_DEFAULT, width=3)
     for n, line in enumerate(below):
         draw.text((_GAP, top + len(rows) * _CELL_H + _GAP + n * 20), line, fill=_INK, font=letters)
-    image.save(path)
+    save_picture(image, path)
 
 
 def _colour(share: float) -> tuple[int, int, int]:
