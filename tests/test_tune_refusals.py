@@ -10,15 +10,18 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 import embedsearch as es
 from embedsearch.artifact import write_atomically
+from embedsearch.cli.main import run
 from embedsearch.errors import EmbedSearchError
 from embedsearch.evaluate.bootstrap import Figure
 from embedsearch.pipeline.tune import tune as tuning
 from embedsearch.pipeline.tune.candidates import Candidate
 from embedsearch.pipeline.tune.choosing import Choice
 from embedsearch.pipeline.tune.labelled import _verdict
+from embedsearch.presenters.heatmap import draw_heatmap
 
 NETWORK = """
 import torch
@@ -45,6 +48,14 @@ def drawings(tmp_path, emoji, monkeypatch):
 
 def tune(**more):
     return es.tune("photos", **{"label_folders": True, "backbone": "module:own.py:make", "size": 32, **more})
+
+
+def command(line, capsys):
+    with pytest.raises(SystemExit) as end:
+        run(shlex.split(line))
+    told = capsys.readouterr()
+    assert end.value.code == 0, told.err
+    return told.out
 
 
 def names(folder):
@@ -78,6 +89,28 @@ def test_a_picture_that_cannot_be_read_is_named(drawings):
     assert list(tuned.reasons) == [item_id] and f"could not be read, such as {item_id}: " in str(tuned)
 
 
+def test_the_command_that_comes_next_is_one_that_runs(drawings, capsys):
+    photos = (drawings / "photos").rename(drawings / "my photos")
+    paths = sorted(photos.rglob("*.png"))
+    rows = [f"{n},{path.relative_to(drawings)},{path.parent.name}" for n, path in enumerate(paths)]
+    (drawings / "my table.csv").write_text("\n".join(["number,picture,code", *rows]))
+    told = command(
+        "tune 'my table.csv' --id-column number --image-column picture --label-column code "
+        "--backbone module:own.py:make --size 32 --layer 1 --out 'my best.json'",
+        capsys,
+    )
+    following = told.splitlines()[-1].partition(": embedsearch ")[2]
+    command(f"{following} --out index", capsys)
+    assert es.open("index").ids == [*map(str, range(32))]
+
+
+def test_an_earlier_recipe_is_not_taken_for_one_that_was_written(drawings, capsys):
+    (drawings / "best.json").write_text("{}")
+    told = command("tune photos --backbone module:own.py:make --size 32 --layer 1 --pooling mean", capsys)
+    assert told.splitlines()[-2].startswith("no recipe is written")
+    assert told.splitlines()[-1] == "best.json is an earlier one" and (drawings / "best.json").read_text() == "{}"
+
+
 def test_layers_that_give_the_same_are_tried_once(drawings):
     tuned = tune()
     assert tuned.layers == ["output", "1"]  # the second ReLU, 3, is the output
@@ -105,11 +138,27 @@ def test_a_full_disk_names_the_file_and_leaves_what_was_there(tmp_path, monkeypa
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+def test_a_picture_that_a_full_disk_cuts_off_is_as_it_was(tmp_path, monkeypatch, suffix):
+    path = tmp_path / f"heat.{suffix}"
+    draw_heatmap([[0.1, 0.2]], ["a"], ["x", "y"], path, title="first")
+    before = path.read_bytes()
+
+    def full(self, file, kind):
+        file.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OSError, match="No space left on device") as told:
+        draw_heatmap([[0.3, 0.4]], ["a"], ["x", "y"], path, title="second")
+    assert told.value.filename == str(path) and path.read_bytes() == before and names(tmp_path) == {path.name}
+
+
 def test_a_full_disk_ends_the_command_with_one_line_and_the_same_command_goes_on(drawings):
-    command = shlex.split("tune photos --label-folders --backbone module:own.py:make --size 32 --out best.json")
+    line = shlex.split("tune photos --label-folders --backbone module:own.py:make --size 32 --out best.json")
     limited = (
         "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (9000, r.RLIM_INFINITY)); "
-        f"from embedsearch.cli.main import run; run({command!r})"
+        f"from embedsearch.cli.main import run; run({line!r})"
     )
     full = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, check=False)
     assert full.returncode == 1 and full.stderr.splitlines()[-1].startswith("error: File too large: best.json.partial/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -111,10 +112,13 @@ def tune(
     print(tuned)
     if heatmap is not None:
         print(f"heatmap   {heatmap}")
-    print(_next(tuned, source))
+    columns = {"--id-column": id_column, "--text-column": text_column, "--image-column": image_column}
+    print(_next(tuned, out, [source, *(f"{name}={value}" for name, value in columns.items() if value)]))
 
 
-def _next(tuned: Tuned, source: str) -> str:
-    if tuned.out is None:
-        return "no recipe is written; label some items (50 help, several of each label) and run it with --labels FILE"
-    return f"recipe    {tuned.out}: embedsearch build {source} --recipe {tuned.out}"
+def _next(tuned: Tuned, out: Path, named: list[str]) -> str:
+    """named: the source and its columns, as a build takes them."""
+    if tuned.out is not None:
+        return f"recipe    {out}: {shlex.join(['embedsearch', 'build', *named, '--recipe', str(out)])}"
+    told = "no recipe is written; label some items (50 help, several of each label) and run it with --labels FILE"
+    return f"{told}\n{out} is an earlier one" if out.exists() else told

@@ -22,7 +22,7 @@ from embedsearch.pipeline.extract import content_or_error
 from embedsearch.pipeline.judging.judge import By
 from embedsearch.pipeline.tune.candidates import Candidate, candidate_layers
 from embedsearch.pipeline.tune.labelled import MEASURE, tune_by_labels
-from embedsearch.pipeline.tune.pooled import Pooled, key_of, pool_sample, work_folder
+from embedsearch.pipeline.tune.pooled import SHARD, Pooled, key_of, pool_sample, work_folder
 from embedsearch.pipeline.tune.report import Scored, Tuned
 from embedsearch.pipeline.tune.sample import Sample, draw
 from embedsearch.pipeline.tune.splits import split
@@ -79,6 +79,9 @@ def tune_source(
         key = key_of(drawn.items, encoder, wanted, views)
         folder = stack.enter_context(work_folder(beside, key))
         pooled = pool_sample(drawn.items, encoder, network, contents, views, folder, progress)
+        if pooled.n_resumed:
+            files = counted(pooled.n_resumed, "file")
+            drawn.notes.append(f"an earlier run was gone on from, which had left {files} of up to {SHARD} items")
         for layer, same in pooled.repeats(default.layers[0]).items():
             pooled.cells = {cell: width for cell, width in pooled.cells.items() if cell.layer != layer}
             drawn.notes.append(f"layer {layer} gives what {same} gives, so it is not tried beside it")
