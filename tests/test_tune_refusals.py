@@ -138,6 +138,15 @@ def test_a_full_disk_names_the_file_and_leaves_what_was_there(tmp_path, monkeypa
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
+def test_frames_stand_out_on_the_darkest_cell(tmp_path):
+    path = tmp_path / "heat.png"
+    draw_heatmap([[0.1], [0.2]], ["a", "b"], ["x"], path, title="t", default=[(1, 0)])
+    with Image.open(path) as drawn:
+        column = [drawn.getpixel((drawn.width // 2 + 20, y)) for y in range(drawn.height)]
+    at = column.index((20, 90, 170))  # the frame's blue: of it, of white, of the cell
+    assert column[at : at + 6] == [(20, 90, 170)] * 3 + [(255, 255, 255)] * 2 + [(8, 48, 107)]
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
 def test_a_picture_that_a_full_disk_cuts_off_is_as_it_was(tmp_path, monkeypatch, suffix):
     path = tmp_path / f"heat.{suffix}"
