@@ -36,9 +36,9 @@ _BY_LABELS = f"""\
 {N_SAMPLE:,} of at most {N_ITEMS:,} items are the sample, of which {N_LABELS} have labels: labels are drawn at random,
 and of each all four drawings of an emoji, or five items of the other sets. Projections are fitted and the choice is
 made on the sample alone; the items that are not in it judge, with projections fitted on them as a build fits them.
-Each draw is of other items. Means over draws of the difference to the default, which is 0 where the default was kept,
-with 95 % intervals. Told: the mean of what tune itself said of the difference where it took another than the
-default."""
+Each draw is made anew from the same items, so draws share some. Means over draws of the difference to the default,
+which is 0 where the default was kept, with 95 % intervals over the draws. Told: the mean of what tune itself said of
+the difference where it took another than the default."""
 
 
 def judged(data: Set, candidate: Candidate, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -268,7 +268,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, emoji):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert err == "interrupted; an interrupted build or add goes on when the same command is run again\n"
+    assert err == "interrupted; an interrupted build, add or tune goes on when the same command is run again\n"
 
 
 def test_the_version(cli):

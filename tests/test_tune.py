@@ -17,10 +17,11 @@ from embedsearch.cli.main import run
 from embedsearch.decoders import decode_image, fit_image
 from embedsearch.errors import UsageError
 from embedsearch.evaluate import bootstrapped
+from embedsearch.pipeline.tune import scoring
 from embedsearch.pipeline.tune.candidates import Candidate, candidate_layers
 from embedsearch.pipeline.tune.choosing import choose, clustered_error
 from embedsearch.pipeline.tune.sample import Truth
-from embedsearch.pipeline.tune.scoring import Projector, judged_values
+from embedsearch.pipeline.tune.scoring import Projector, found_again, judged_values
 from embedsearch.pipeline.tune.splits import folds_of, split
 from embedsearch.pipeline.tune.tapped import TappedNetwork
 from embedsearch.postprocess import fit_projection
@@ -144,6 +145,15 @@ def test_values_are_those_of_scikit_learn(rng):
     for at in np.flatnonzero(same.sum(axis=1) > 1):
         others = np.arange(40) != at
         assert values[at] == pytest.approx(average_precision_score(same[at][others], (x @ x[at])[others]), abs=1e-6)
+
+
+def test_values_are_the_same_block_by_block(rng, monkeypatch):
+    x, truth = l2_normalize(rng.normal(size=(40, 5)).astype(np.float32)), Truth.of_groups(rng.integers(0, 6, 30))
+    at_once, again = judged_values(x, truth), found_again(x[:30], x[10:])
+    monkeypatch.setattr(scoring, "BLOCK", 7)
+    for name, values in judged_values(x, truth).items():
+        np.testing.assert_allclose(values, at_once[name], atol=1e-12)
+    np.testing.assert_allclose(found_again(x[:30], x[10:]), again)
 
 
 def test_what_is_right_beyond_a_piece_of_a_label_is_no_answer(rng):

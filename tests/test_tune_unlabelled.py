@@ -131,7 +131,8 @@ def test_a_killed_run_goes_on(two_vendors, tmp_path, monkeypatch):
     assert len(saved) == 4 - len(kept) and not set(saved) & set(kept)
     assert not folder.exists() and out.exists()
     again = es.tune(two_vendors, labels, **options)
-    assert again.to_dict() | {"out": None} == tuned.to_dict() | {"out": None}
+    assert again.to_dict() | {"out": None, "notes": tuned.notes} == tuned.to_dict() | {"out": None}
+    assert [note for note in tuned.notes if "an earlier run" in note] and not again.notes
 
 
 def test_what_was_made_for_something_else_is_not_taken(tmp_path):

@@ -44,7 +44,9 @@ def run(args: list[str] | None = None) -> NoReturn:
         hint = f" (see `{context.command_path} --help`)" if context else ""
         code = _told(f"error: {_one_line(error.format_message())}{hint}", WRONG_USAGE)
     except (KeyboardInterrupt, typer.Abort):
-        code = _told("interrupted; an interrupted build or add goes on when the same command is run again", INTERRUPTED)
+        code = _told(
+            "interrupted; an interrupted build, add or tune goes on when the same command is run again", INTERRUPTED
+        )
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has what it wanted
         code = DONE

@@ -74,6 +74,8 @@ def tune(
     target = None if out is None else Path(out)
     if target is not None and not target.absolute().parent.is_dir():
         raise UsageError(f"{target} cannot be written: the folder {target.parent} does not exist")
+    if target is not None and target.is_dir():
+        raise UsageError(f"{target} cannot be written: it is a folder; give the name of a file")
     picture = None if heatmap is None else Path(heatmap)
     if picture is not None:
         check_path(picture)

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from embedsearch.presenters.fonts import font
-from embedsearch.presenters.sheet import check_path
+from embedsearch.presenters.sheet import check_path, save_picture
 
 _CELL_W, _CELL_H, _GAP, _FONT_SIZE = 96, 34, 14, 13
 _WHITE, _INK, _GREY, _CHOSEN, _DEFAULT = (255, 255, 255), (25, 25, 25), (238, 238, 238), (200, 60, 20), (20, 90, 170)
@@ -63,13 +63,19 @@ def draw_heatmap(
             ink = _WHITE if share > 0.55 else _INK
             draw.text((x + _CELL_W / 2 - 1, y + _CELL_H / 2 - 1), told, fill=ink, font=letters, anchor="mm")
             if (r, c) in chosen:
-                draw.rectangle(box, outline=_CHOSEN, width=3)
+                _frame(draw, box, _CHOSEN)
             if (r, c) in default:
                 inner = tuple(at + (4 if k < 2 else -4) for k, at in enumerate(box))
-                draw.rectangle(inner if (r, c) in chosen else box, outline=_DEFAULT, width=3)
+                _frame(draw, inner if (r, c) in chosen else box, _DEFAULT)
     for n, line in enumerate(below):
         draw.text((_GAP, top + len(rows) * _CELL_H + _GAP + n * 20), line, fill=_INK, font=letters)
-    image.save(path)
+    save_picture(image, path)
+
+
+def _frame(draw: ImageDraw.ImageDraw, box: tuple[float, ...], colour: tuple[int, int, int]) -> None:
+    """White behind it sets it apart from a dark cell."""
+    draw.rectangle(box, outline=_WHITE, width=5)
+    draw.rectangle(box, outline=colour, width=3)
 
 
 def _colour(share: float) -> tuple[int, int, int]:

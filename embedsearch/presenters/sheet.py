@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,21 @@ def draw_sheet(rows: Sequence[Sequence[Cell]], path: Path) -> None:
             # the gap behind the query is doubled, which sets it apart from its hits
             x, y = _GAP + c * step + (_GAP if c else 0), _GAP + r * height
             _draw_cell(sheet, draw, font, cell, x, y, is_query=c == 0)
-    sheet.save(path)
+    save_picture(sheet, path)
+
+
+def save_picture(image: Image.Image, path: Path) -> None:
+    """Saves by the suffix of `path`, which is left as it was where that fails. Raises OSError that names it."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        image.save(temporary, Image.registered_extensions()[path.suffix.lower()])
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def check_path(path: Path) -> None:

@@ -20,7 +20,7 @@ def draw_tuned(tuned: Tuned, path: Path) -> None:
         chosen=[] if tuned.chosen is None else _places(tuned, tuned.chosen),
         default=_places(tuned, tuned.default),
         notes=[
-            "red: chosen" + ("" if tuned.chosen is None else f" ({tuned.chosen.candidate})"),
+            *([] if tuned.chosen is None else [f"red: chosen ({tuned.chosen.candidate})"]),
             f"blue: default ({tuned.default.candidate})",
             tuned.verdict,
         ],

@@ -146,4 +146,7 @@ def _verdict(
         return f"the default is kept: choosing another gains nothing on items it was not chosen by ({cross})", default
     if apart.low > 0:
         return "better than the default, on items it was not chosen by", taken
-    return "probably better than the default, but these labels are too few to show it; more would tell", taken
+    return (
+        f"taken for its gain on items it was not chosen by ({told}), which may be luck: the interval holds 0; more "
+        "labels would tell"
+    ), taken

@@ -56,6 +56,26 @@ class Pooled:
         places = np.concatenate(rows)
         return np.concatenate(parts)[np.isin(places, self.kept)]
 
+    def repeats(self, first: str) -> dict[str, str]:
+        """Layers that give just what another one gives, as the last block of a network and its output do, with that
+        one: `first`, or that which comes before."""
+        of = {layer: [cell for cell in self.cells if cell.layer == layer] for layer in {c.layer: 0 for c in self.cells}}
+        found: dict[str, str] = {}
+        kept = list[str]()
+        for layer in sorted(of, key=lambda name: name != first):  # stable, so the others stay in their order
+            same = next((other for other in kept if self._are_same(of[layer], of[other])), None)
+            if same is None:
+                kept.append(layer)
+            else:
+                found[layer] = same
+        return found
+
+    def _are_same(self, some: Sequence[Cell], others: Sequence[Cell]) -> bool:
+        shapes = ([(cell.pooling, self.cells[cell]) for cell in cells] for cells in (some, others))
+        return next(shapes) == next(shapes) and all(
+            np.array_equal(self.vectors(a), self.vectors(b)) for a, b in zip(some, others, strict=True)
+        )
+
 
 @contextmanager
 def work_folder(out: Path, key: dict[str, Any]) -> Iterator[Path]:

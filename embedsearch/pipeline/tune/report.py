@@ -91,8 +91,9 @@ class Tuned:
         lines = [*self._about(), *aligned(self.rows()), *self._unseen(), f"verdict   {self.verdict}"]
         lines += [f"note      {note}" for note in self.notes]
         if self.reasons:
-            reason = next(iter(self.reasons.values()))
-            lines.append(f"note      {counted(len(self.reasons), 'drawn item')} could not be read, such as: {reason}")
+            item_id, reason = next(iter(self.reasons.items()))
+            n_lost = counted(len(self.reasons), "drawn item")
+            lines.append(f"note      {n_lost} could not be read, such as {item_id}: {reason}")
         return "\n".join(lines)
 
     def _about(self) -> list[str]:
@@ -151,7 +152,7 @@ class Tuned:
                     c.projection or "-",
                     str(scored.choosing),
                     *([] if scored.gain is None else [_signed(scored.gain)]),
-                    "?" if scored.gflop is None else f"{scored.gflop:.1f}",
+                    "?" if scored.gflop is None else f"{scored.gflop:.3g}",
                     f"{scored.bytes_per_vector:,}",
                 ]
             )

@@ -13,6 +13,7 @@ from embedsearch.pipeline.tune.sample import Truth
 from embedsearch.postprocess import fit_projection
 from embedsearch.vectors import Matrix, l2_normalize
 
+BLOCK = 1024  # queries whose scores are in memory at once
 Values = NDArray[np.float64]
 Vectors = Callable[[Cell], Matrix]
 
@@ -48,14 +49,25 @@ def judged_values(x: Matrix, truth: Truth) -> dict[str, Values]:
 
     x: float32 n x D of unit length, the judged items first; those behind them are wrong answers.
     """
-    m, n = len(truth), len(x)
-    relevant, left_out = np.zeros((2, m, n), np.bool_)
-    relevant[:, :m], left_out[:, :m] = truth.relevant, truth.left_out
-    gains = ranked_gains(x[:m].astype(np.float64) @ x.T.astype(np.float64), relevant, left_out=left_out)
-    return {"mAP": average_precision(gains), "P@1": precision_at(gains, 1)}
+    m, answers = len(truth), x.T.astype(np.float64)
+    found: dict[str, list[Values]] = {"mAP": [], "P@1": []}
+    for start in range(0, m, BLOCK):
+        rows = slice(start, min(start + BLOCK, m))
+        relevant, left_out = np.zeros((2, rows.stop - start, len(x)), np.bool_)
+        relevant[:, :m], left_out[:, :m] = truth.relevant[rows], truth.left_out[rows]
+        gains = ranked_gains(x[rows].astype(np.float64) @ answers, relevant, left_out=left_out)
+        found["mAP"].append(average_precision(gains))
+        found["P@1"].append(precision_at(gains, 1))
+    return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
 def found_again(asking: Matrix, answering: Matrix) -> Values:
     """For each row of `asking` 1 / the place of the same row of `answering` among all."""
-    scores = asking.astype(np.float64) @ answering.T.astype(np.float64)
-    return reciprocal_rank(ranked_gains(scores, np.eye(len(asking))))
+    n, answers = len(asking), answering.T.astype(np.float64)
+    blocks = (asking[start : start + BLOCK].astype(np.float64) for start in range(0, n, BLOCK))
+    return np.concatenate(
+        [
+            reciprocal_rank(ranked_gains(block @ answers, np.eye(len(block), n, at * BLOCK)))
+            for at, block in enumerate(blocks)
+        ]
+    )

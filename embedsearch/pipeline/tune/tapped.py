@@ -35,14 +35,16 @@ class TappedNetwork(PooledNetwork):
         *,
         poolings: Sequence[str] = (),
     ) -> None:
-        """recipe: with all layers. poolings: to try, empty for those that suit. Raises UsageError where none suits, and
-        for networks that cannot tell their shapes without a pass."""
+        """recipe: with all layers. poolings: to try, empty for those that suit. Raises UsageError for one that suits no
+        layer, and for networks that cannot tell their shapes without a pass."""
         blanks = backbone.blank(recipe.layers)
         if blanks is None:
             raise UsageError(f"{backbone.name} does not tell the shapes of its layers before it has read an item")
         self._suiting = {layer: suiting(blanks[layer], poolings) for layer in recipe.layers}
-        if not any(self._suiting.values()):
-            raise UsageError(f"no pooling of {', '.join(poolings)} suits the layers {', '.join(recipe.layers)}")
+        suiting_one = {pooling for found in self._suiting.values() for pooling in found}
+        if lost := [pooling for pooling in poolings if pooling not in suiting_one]:
+            layers = ", ".join(recipe.layers)
+            raise UsageError(f"pooling {', '.join(lost)} suits none of the layers {layers}; leave it out")
         self.cells: dict[Cell, int] = {}
         super().__init__(backbone, recipe, batch_size, n_passes, clock)
 

@@ -22,7 +22,7 @@ from embedsearch.pipeline.extract import content_or_error
 from embedsearch.pipeline.judging.judge import By
 from embedsearch.pipeline.tune.candidates import Candidate, candidate_layers
 from embedsearch.pipeline.tune.labelled import MEASURE, tune_by_labels
-from embedsearch.pipeline.tune.pooled import Pooled, key_of, pool_sample, work_folder
+from embedsearch.pipeline.tune.pooled import SHARD, Pooled, key_of, pool_sample, work_folder
 from embedsearch.pipeline.tune.report import Scored, Tuned
 from embedsearch.pipeline.tune.sample import Sample, draw
 from embedsearch.pipeline.tune.splits import split
@@ -31,6 +31,7 @@ from embedsearch.pipeline.tune.tapped import TappedNetwork
 from embedsearch.pipeline.tune.unlabelled import MEASURE as TASK_MEASURE
 from embedsearch.pipeline.tune.unlabelled import thirds, tune_by_tasks
 from embedsearch.pipeline.tune.views import ITSELF, Task, seen, tasks_of
+from embedsearch.registry import POOLING
 from embedsearch.sources import ItemSource
 from embedsearch.types import Item, Modality, Progress
 
@@ -56,12 +57,17 @@ def tune_source(
     compared with. layers, poolings: to try, empty for the usual ones."""
     if by is None and not tasks_of(encoder.recipe.modality):
         raise UsageError("without labels, tasks are made of pictures and texts; for other items give --labels FILE")
+    for pooling in poolings:
+        POOLING.get(pooling)
     default = Candidate(encoder.recipe.layers, encoder.recipe.pooling)
     encoder.tap(candidate_layers(encoder.backbone, layers))
     progress.stage("reading the source", None)
     drawn = draw(source, by, sample or (SAMPLE_OF_TASKS if by is None else SAMPLE))
-    if drawn.truth is not None:
-        split(drawn.truth, len(drawn.items))  # labels that are too few are refused before the pass
+    # what is too little is refused before the pass
+    if drawn.truth is None:
+        _require_enough(len(drawn.items))
+    else:
+        split(drawn.truth, len(drawn.items))
     encoder.settle_precision(_contents(drawn.items[:_LOOKED_AT], ITSELF, encoder.recipe.modality))
     wanted = list(dict.fromkeys([*poolings, default.pooling])) if poolings else []
     network = encoder.network_of(partial(TappedNetwork, poolings=wanted), encoder.recipe)
@@ -73,6 +79,12 @@ def tune_source(
         key = key_of(drawn.items, encoder, wanted, views)
         folder = stack.enter_context(work_folder(beside, key))
         pooled = pool_sample(drawn.items, encoder, network, contents, views, folder, progress)
+        if pooled.n_resumed:
+            files = counted(pooled.n_resumed, "file")
+            drawn.notes.append(f"an earlier run was gone on from, which had left {files} of up to {SHARD} items")
+        for layer, same in pooled.repeats(default.layers[0]).items():
+            pooled.cells = {cell: width for cell, width in pooled.cells.items() if cell.layer != layer}
+            drawn.notes.append(f"layer {layer} gives what {same} gives, so it is not tried beside it")
         if by is not None:
             tuned = _by_labels(drawn, pooled, encoder, default, progress)
         else:
@@ -140,12 +152,8 @@ def _by_tasks(
     views: Sequence[str],
     progress: Progress,
 ) -> Tuned:
+    _require_enough(len(pooled.kept))
     parts = thirds(len(pooled.kept))
-    if len(parts.report) < LEAST_PART:
-        raise UsageError(
-            f"{counted(len(pooled.kept), 'item')} are too few to tune on without labels; at least {3 * LEAST_PART} are "
-            "needed"
-        )
     sweep = Sweep(pooled, parts.fit, len(views))
     numbered = {name: (views.index(task.asking), views.index(task.answering)) for name, task in tasks.items()}
     singles = [Candidate((cell.layer,), cell.pooling) for cell in pooled.cells]
@@ -175,6 +183,14 @@ def _by_tasks(
     )
     fill_heat(tuned, encoder.recipe.layers)
     return tuned
+
+
+def _require_enough(n_items: int) -> None:
+    """Raises UsageError where items are too few for three parts."""
+    if n_items < 3 * LEAST_PART:
+        raise UsageError(
+            f"{counted(n_items, 'item')} are too few to tune on without labels; at least {3 * LEAST_PART} are needed"
+        )
 
 
 def _scored(
