@@ -68,6 +68,15 @@ def test_of_a_path_that_is_too_long_the_end_remains():
     assert on_one_line(draw, "my card has not arrived yet", font, 80).endswith("…")
 
 
+def test_a_picture_that_its_format_cannot_hold_is_told(tmp_path):
+    rows = [[Cell("q", text="a")] for _ in range(MAX_ROWS)]
+    with pytest.raises(UsageError, match=r"sheet.webp cannot hold .* 16,383 a side; take .png"):
+        draw_sheet(rows, tmp_path / "sheet.webp")
+    draw_sheet(rows, tmp_path / "sheet.png")
+    assert Image.open(tmp_path / "sheet.png").height > 16_383
+    assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
+
+
 def test_a_path_that_cannot_be_written_is_told(tmp_path, monkeypatch):
     from embedsearch.presenters import out_path
 

@@ -31,6 +31,9 @@ class Cell:
     text: str = ""
 
 
+_MOST_PIXELS = {".webp": 16_383, ".jpg": 65_535, ".jpeg": 65_535}  # of a side, by the formats
+
+
 def draw_sheet(rows: Sequence[Sequence[Cell]], path: Path) -> None:
     """Draws `rows` (the first cell of each is the query) and saves them by the suffix of `path`.
 
@@ -53,7 +56,14 @@ def draw_sheet(rows: Sequence[Sequence[Cell]], path: Path) -> None:
 
 
 def save_picture(image: Image.Image, path: Path) -> None:
-    """Saves by the suffix of `path`, which is left as it was where that fails. Raises OSError that names it."""
+    """Saves by the suffix of `path`, which is left as it was where that fails. Raises OSError that names it, UsageError
+    for a picture that such a file cannot hold."""
+    most = _MOST_PIXELS.get(path.suffix.lower(), max(image.size))
+    if max(image.size) > most:
+        raise UsageError(
+            f"{path} cannot hold a picture of {image.width:,} x {image.height:,} pixels: {path.suffix} ends at {most:,} a "
+            "side; take .png"
+        )
     temporary = path.with_name(f"{path.name}.tmp")
     try:
         image.save(temporary, Image.registered_extensions()[path.suffix.lower()])
