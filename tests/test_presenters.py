@@ -73,7 +73,8 @@ def test_a_picture_that_its_format_cannot_hold_is_told(tmp_path):
     with pytest.raises(UsageError, match=r"sheet.webp cannot hold .* 16,383 a side; take .png"):
         draw_sheet(rows, tmp_path / "sheet.webp")
     draw_sheet(rows, tmp_path / "sheet.png")
-    assert Image.open(tmp_path / "sheet.png").height > 16_383
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.height > 16_383
     assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
 
 

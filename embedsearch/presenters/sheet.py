@@ -61,8 +61,8 @@ def save_picture(image: Image.Image, path: Path) -> None:
     most = _MOST_PIXELS.get(path.suffix.lower(), max(image.size))
     if max(image.size) > most:
         raise UsageError(
-            f"{path} cannot hold a picture of {image.width:,} x {image.height:,} pixels: {path.suffix} ends at {most:,} a "
-            "side; take .png"
+            f"{path} cannot hold a picture of {image.width:,} x {image.height:,} pixels: {path.suffix} ends at "
+            f"{most:,} a side; take .png"
         )
     temporary = path.with_name(f"{path.name}.tmp")
     try:
