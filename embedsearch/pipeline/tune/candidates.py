@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from embedsearch.types import Features
 
 MOST_LAYERS = 10
-DIMS = (32, 64, 128, 256, 512)
+DIMS = (32, 64, 128, 256, 512, 1024)
 POWERS = (1.0, 0.5)
 _EARLY = 0.15  # of all GFLOP; what a network has seen before that are edges and colours
 _OF_MAPS = ("mean", "max", "gem", "rmac", "gem-grid3x3")
