@@ -41,7 +41,7 @@ def test_the_page_runs(somewhere, emoji, capsys, monkeypatch):  # noqa: F811
 def test_the_numbers_of_the_page_are_those_of_the_code():
     assert f"{tune.SAMPLE:,} items" in PAGE and f"{pooled.SHARD} items a file" in PAGE
     assert f"at least {unlabelled.LEAST_AGREEMENT:g}" in PAGE
-    *most, last = map(str, candidates.DIMS)
+    *most, last = (f"{dim:,}" for dim in candidates.DIMS)
     assert f"to {', '.join(most)} and {last} dimensions" in PAGE
     for pooling in {*candidates._OF_MAPS, *candidates._OF_TOKENS}:
         assert pooling in PAGE
