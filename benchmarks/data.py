@@ -82,7 +82,10 @@ def gloss_kinds() -> dict[str, int]:
     artifacts, 13 food (lexnames(5WN) lists all)."""
     kinds: dict[str, int] = {}
     for part in ("noun", "verb", "adj", "adv"):
-        for line in (WORDNET / f"data.{part}").read_text(encoding="utf-8").splitlines():
+        path = WORDNET / f"data.{part}"
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is not there: apt-get install wordnet-base")
+        for line in path.read_text(encoding="utf-8").splitlines():
             if not line.startswith("  "):  # the licence
                 kinds.setdefault(line.split("| ", 1)[1].strip(), int(line.split()[1]))
     return kinds

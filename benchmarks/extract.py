@@ -37,7 +37,8 @@ from extract_peers import (
     OursTexts,
     SentenceTransformers,
     TorchvisionLoop,
-    peak_gflops,
+    convolution_peak,
+    gemm_peak,
     photographs,
 )
 from extract_report import page
@@ -148,13 +149,13 @@ def images(arguments: argparse.Namespace) -> dict[str, Any]:
     exact = OursImages("float32").encode(pictures)
     precision = ours.encoder.recipe.precision
     peaks: list[dict[str, float]] = []
-    rates = rounds_of(encoders, items, arguments.rounds, lambda: peaks.append(peak_gflops(precision)))
+    kinds = {"GEMM": gemm_peak, "convolution": convolution_peak}
+    rates = rounds_of(
+        encoders, items, arguments.rounds, lambda: peaks.append({k: peak(precision) for k, peak in kinds.items()})
+    )
     return {
         "rates": rates,
-        "peaks": [
-            {kind: (before[kind] + after[kind]) / 2 for kind in before}
-            for before, after in zip(peaks[0::2], peaks[1::2], strict=True)
-        ],
+        "peaks": of_rounds(peaks),
         "precision": precision,
         "gflop": GFLOP_A_PICTURE,
         "cosine": least_cosine(ours.encode(pictures), exact),
@@ -162,6 +163,22 @@ def images(arguments: argparse.Namespace) -> dict[str, Any]:
         "n_few": len(few),
         "build": encoders[1].report,
     }
+
+
+def of_rounds(peaks: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+    """The mean of what was measured before and after, for each round."""
+    return [
+        {k: (before[k] + after[k]) / 2 for k in before} for before, after in zip(peaks[0::2], peaks[1::2], strict=True)
+    ]
+
+
+def gflop_a_text(encoder: OursTexts, items: Sequence[str]) -> float:
+    """Of the linear layers, multiply-adds counted as two."""
+    backbone: Any = encoder.encoder.backbone
+    n_tokens = sum(map(backbone.length, backbone.prepare(items)))
+    blocks = backbone._module.encoder.layer.modules()
+    n_weights = sum(part.in_features * part.out_features for part in blocks if hasattr(part, "in_features"))
+    return 2.0 * n_weights * n_tokens / len(items) / 1e9
 
 
 def best_batch(kind: Any, sample: Sequence[str]) -> Encodes:
@@ -191,11 +208,16 @@ def texts(arguments: argparse.Namespace) -> dict[str, Any]:
     def items(encoder: Any) -> Sequence[Any]:
         return few if isinstance(encoder, SentenceTransformers) else given
 
-    rates = rounds_of(encoders, items, arguments.rounds)
+    peaks: list[dict[str, float]] = []
+    precision = ours.encoder.recipe.precision
+    kinds = list(dict.fromkeys((precision, "float32")))
+    rates = rounds_of(encoders, items, arguments.rounds, lambda: peaks.append({k: gemm_peak(k) for k in kinds}))
     exact = OursTexts("float32").encode(given)
     return {
         "rates": rates,
-        "precision": ours.encoder.recipe.precision,
+        "peaks": of_rounds(peaks),
+        "gflop": gflop_a_text(ours, given),
+        "precision": precision,
         "cosine": least_cosine(ours.encode(given), exact),
         "cosine_to_peer": least_cosine(exact[: len(few)], default.encode(few)),
         "default": default.name,

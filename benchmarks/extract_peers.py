@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +27,8 @@ THREADS = len(os.sched_getaffinity(0))
 LAYER = "features.29"  # relu5_3
 SIZE = 224
 TORCH_BATCH = 32
+SECONDS = 0.5  # that a peak is kept up for
+_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 class Encodes(Protocol):
@@ -177,46 +179,51 @@ class _MeanOfTokens(nn.Module):
         return (states * weight).sum(dim=1) / weight.sum(dim=1)
 
 
-def peak_gflops(precision: str, seconds: float = 0.5) -> dict[str, float]:
-    """GFLOP/s that this machine keeps up now on all threads: the best of square products, and of convolutions over
-    weights that lie as oneDNN wants them.
+def gemm_peak(precision: str) -> float:
+    """GFLOP/s of square products that this machine keeps up now on all threads; see `_best`."""
+    dtype, peak = _DTYPES[precision], 0.0
+    with torch.no_grad():
+        for n in (1024, 2048):
+            a, b = torch.randn(n, n, dtype=dtype), torch.randn(n, n, dtype=dtype)
+            peak = max(peak, _best(lambda a=a, b=b: a @ b, 2.0 * n**3))
+    return peak
 
-    Each shape is computed for so many seconds in two ways, by all threads on one call after another and by each thread
-    on calls of its own; the better one counts, whichever the machine favours now.
-    """
-    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
 
-    def kept_up(call: Any, flop: float) -> float:
+def convolution_peak(precision: str) -> float:
+    """The same of 3 x 3 convolutions over weights that lie as oneDNN wants them, for maps of any size and of theirs."""
+    dtype, peak = _DTYPES[precision], 0.0
+    where: tuple[Any, ...] = ([1, 1], [1, 1], [1, 1], 1)
+    with torch.no_grad():
+        for channels, side, n in ((128, 112, 4), (256, 56, 8), (512, 28, 16)):
+            x = torch.randn(n, channels, side, side, dtype=dtype).to(memory_format=torch.channels_last)
+            plain = torch.randn(channels, channels, 3, 3, dtype=dtype)
+            flop = 2.0 * n * side**2 * channels**2 * 9
+            for size in (None, list(x.shape)):
+                weight = torch.ops.mkldnn._reorder_convolution_weight(plain, *where, size)
+
+                def convolve(x: torch.Tensor = x, weight: torch.Tensor = weight) -> torch.Tensor:
+                    y: torch.Tensor = torch.ops.mkldnn._convolution_pointwise(x, weight, None, *where, "none", [], "")
+                    return y
+
+                peak = max(peak, _best(convolve, flop))
+    return peak
+
+
+def _best(call: Callable[[], Any], flop: float) -> float:
+    """GFLOP/s of a call of so many flop, kept up for SECONDS by all threads on one call after another, and by each
+    thread on calls of its own; the better one counts, whichever the machine favours now."""
+
+    def kept_up() -> float:
         call()
         n, start = 0, time.perf_counter()
-        while (taken := time.perf_counter() - start) < seconds:
+        while (taken := time.perf_counter() - start) < SECONDS:
             call()
             n += 1
         return n * flop / taken / 1e9
 
-    def best(call: Any, flop: float) -> float:
-        with passes_apart(THREADS) as threads:
-            apart = sum(threads.map(lambda _: kept_up(call, flop), range(THREADS)))
-        return max(kept_up(call, flop), apart)
-
-    found = {"GEMM": 0.0, "convolution": 0.0}
-    with torch.no_grad():
-        for n in (1024, 2048):
-            a, b = torch.randn(n, n, dtype=dtype), torch.randn(n, n, dtype=dtype)
-            found["GEMM"] = max(found["GEMM"], best(lambda a=a, b=b: a @ b, 2.0 * n**3))
-        where: tuple[Any, ...] = ([1, 1], [1, 1], [1, 1], 1)
-        for channels, side, n in ((128, 112, 4), (256, 56, 8), (512, 28, 16)):
-            x = torch.randn(n, channels, side, side, dtype=dtype).to(memory_format=torch.channels_last)
-            plain = torch.randn(channels, channels, 3, 3, dtype=dtype)
-            weight = torch.ops.mkldnn._reorder_convolution_weight(plain, *where)
-            flop = 2.0 * n * side**2 * channels**2 * 9
-
-            def convolve(x: torch.Tensor = x, weight: torch.Tensor = weight) -> torch.Tensor:
-                y: torch.Tensor = torch.ops.mkldnn._convolution_pointwise(x, weight, None, *where, "none", [], "")
-                return y
-
-            found["convolution"] = max(found["convolution"], best(convolve, flop))
-    return found
+    with passes_apart(THREADS) as threads:
+        apart = sum(threads.map(lambda _: kept_up(), range(THREADS)))
+    return max(kept_up(), apart)
 
 
 def photographs(most: int) -> list[Path]:

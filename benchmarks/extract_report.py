@@ -83,6 +83,8 @@ def _texts(found: Mapping[str, Any], checks: list[Check]) -> list[str]:
         "",
         *_table(rates, "texts/s"),
         "",
+        *_shares_of_gemm(found),
+        "",
         f"Least cosine to float32 over all texts {found['cosine']:.5f}; of float32 to sentence-transformers "
         f"{found['cosine_to_peer']:.5f}.",
     ]
@@ -93,6 +95,23 @@ def _texts(found: Mapping[str, Any], checks: list[Check]) -> list[str]:
         if not name.startswith("embedsearch") and name != found["default"]
     ]
     return _common(found, checks, "texts", lines)
+
+
+def _shares_of_gemm(found: Mapping[str, Any]) -> list[str]:
+    """What part of the products that the machine could compute in its precision each of two encoders computes."""
+    lines = [
+        f"{found['gflop']:.2f} GFLOP a text in linear layers. Right before and after embedsearch each round measured "
+        "what products the machine keeps up for half a second on all threads:",
+        "",
+        "| GFLOP/s | median | worst, best | reached |",
+        "|---|---|---|---|",
+    ]
+    for name, precision in (("embedsearch", found["precision"]), (found["default"], "float32")):
+        peaks = [peak[precision] for peak in found["peaks"]]
+        shares = [rate * found["gflop"] / peak for rate, peak in zip(found["rates"][name], peaks, strict=True)]
+        reached = f"{statistics.median(shares):.0%} by {name}"
+        lines.append(f"| best GEMM, {precision} | {statistics.median(peaks):,.0f} | {_span(peaks)} | {reached} |")
+    return lines
 
 
 def _load(found: Mapping[str, Any], checks: list[Check]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Steps of a convolutional network that one call takes: a convolution, its batch norm, its ReLU.
+"""Steps of a network that one call takes: a convolution, its batch norm, its activation; a linear layer and its own.
 
 Not by tracing the network: torch.fx changes what every module of the process does while it traces, those that other
 threads run among them.
@@ -14,57 +14,105 @@ import torch
 from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval
 
+from embedsearch.backbones.onednn import NONE, RELU, post_op_of, takes
+from embedsearch.backbones.packed_linear import PackedLinear
+
 Step = Callable[[torch.Tensor], torch.Tensor]
 
 
-class FusedConv:
-    """A convolution on a CPU with what follows it, over weights that lie as oneDNN wants them."""
+class Joined:
+    """Modules that are computed in one call; one by one while somebody looks at what lies between them."""
 
     def __init__(self, parts: list[nn.Module]) -> None:
-        """parts: an nn.Conv2d, and behind it an nn.BatchNorm2d, an nn.ReLU, or both."""
         self.parts = parts
-        conv: Any = parts[0]
-        dtype = conv.weight.dtype
-        norm: Any = next((part for part in parts if type(part) is nn.BatchNorm2d), None)
-        if norm is not None:
-            conv = fuse_conv_bn_eval(deepcopy(conv).float(), norm)
-        self._bias = None if conv.bias is None else conv.bias.detach().to(dtype)
-        self._where = (list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups)
-        self._activation = "relu" if type(parts[-1]) is nn.ReLU else "none"
-        weight = conv.weight.detach().to(dtype)
-        self._weight: torch.Tensor = torch.ops.mkldnn._reorder_convolution_weight(weight, *self._where)
+        self._post_op = post_op_of(parts[-1]) or NONE
+
+    def at_once(self, x: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        if any(part._forward_hooks for part in self.parts[:-1]):  # somebody looks at what lies between
+        if any(part._forward_hooks for part in self.parts[:-1]):
             for part in self.parts:
                 x = part(x)
             return x
-        y: torch.Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x.to(self._weight.dtype), self._weight, self._bias, *self._where, self._activation, [], ""
-        )
+        y = self.at_once(x)
         last = self.parts[-1]
         for hook in list(last._forward_hooks.values()):
             hook(last, (x,), y)
         return y
 
 
+class JoinedConv(Joined):
+    """A convolution on a CPU with what follows it, over weights that lie as oneDNN wants them."""
+
+    _packed: tuple[torch.Tensor, torch.Tensor | None] | None = None
+
+    def __init__(self, parts: list[nn.Module]) -> None:
+        """parts: a convolution that `can_be_joined`, and behind it an nn.BatchNorm2d, an activation, or both."""
+        super().__init__(parts)
+        conv: Any = parts[0]
+        self._dtype = conv.weight.dtype
+        self._where = (list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups)
+
+    def at_once(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x.to(self._dtype), *self._weights(x), *self._where, *self._post_op.arguments
+        )
+        return y
+
+    def plus(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """ReLU of the convolution of x and `other`, of its shape, added."""
+        y: torch.Tensor = torch.ops.mkldnn._convolution_pointwise.binary(
+            x.to(self._dtype), other.to(self._dtype), *self._weights(x), *self._where, "add", None, *RELU.arguments
+        )
+        return y
+
+    def _weights(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        if self._packed is None:  # two threads may both do it, and come to the same
+            conv: Any = self.parts[0]
+            norm: Any = next((part for part in self.parts if type(part) is nn.BatchNorm2d), None)
+            if norm is not None:
+                conv = fuse_conv_bn_eval(deepcopy(conv).float(), norm)
+            bias = None if conv.bias is None else conv.bias.detach().to(self._dtype)
+            weight = conv.weight.detach().to(self._dtype)
+            # for maps of another size oneDNN may want another order: a tenth of the speed in bfloat16 without it. What
+            # suits one size and batch suits those around it.
+            ordered = torch.ops.mkldnn._reorder_convolution_weight(weight, *self._where, list(x.shape))
+            self._packed = ordered, bias
+        return self._packed
+
+
+class JoinedLinear(Joined):
+    """A packed linear layer with the activation that follows it."""
+
+    def at_once(self, x: torch.Tensor) -> torch.Tensor:
+        linear: Any = self.parts[0]
+        y: torch.Tensor = linear.activated(x, self._post_op)
+        return y
+
+
 def join_steps(module: nn.Module) -> int:
-    """Joins, in every nn.Sequential of a network in evaluation mode on a CPU, each convolution with what follows it,
-    and gives max pooling of 2 x 2 a faster way; how many convolutions those were.
+    """Joins, in every nn.Sequential of a network in evaluation mode on a CPU, each convolution and each packed linear
+    layer with what follows it, and gives max pooling of 2 x 2 a faster way; how many of both were joined.
 
     Names and hooks stay as they were: what a hooked layer answers is computed as if nothing had been joined.
     """
     n_joined = 0
-    with torch.no_grad():
-        for part in list(module.modules()):
-            if type(part) is nn.MaxPool2d and _halves(part):
-                part.forward = halved_by_max  # type: ignore[assignment, method-assign]
-            elif isinstance(part, nn.Sequential) and type(part).forward is nn.Sequential.forward:
-                steps = _steps(list(part))
-                if len(steps) < len(part):
-                    part.forward = _InTurn(steps)  # type: ignore[method-assign]
-                    n_joined += sum(isinstance(step, FusedConv) for step in steps)
+    for part in list(module.modules()):
+        if type(part) is nn.MaxPool2d and _halves(part):
+            part.forward = halved_by_max  # type: ignore[assignment, method-assign]
+        elif isinstance(part, nn.Sequential) and type(part).forward is nn.Sequential.forward:
+            steps = _steps(list(part))
+            if n_here := sum(isinstance(step, Joined) for step in steps):
+                part.forward = _InTurn(steps)  # type: ignore[method-assign]
+                n_joined += n_here
     return n_joined
+
+
+def can_be_joined(conv: Any) -> bool:
+    """Whether `conv` is a plain convolution that oneDNN can compute."""
+    plain = type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+    return plain and takes(conv.weight)
 
 
 class _InTurn:
@@ -79,31 +127,22 @@ class _InTurn:
 
 def _steps(parts: list[nn.Module]) -> list[Step]:
     steps: list[Step] = []
-    place = 0
-    while place < len(parts):
-        run = parts[place : place + 1]
-        if _can_be_fused(run[0]):
-            for kind in (nn.BatchNorm2d, nn.ReLU):
-                following = parts[place + len(run) : place + len(run) + 1]
-                if following and type(following[0]) is kind:
-                    run += following
-        place += len(run)
-        try:
-            steps.append(FusedConv(run) if len(run) > 1 else run[0])
-        except (RuntimeError, NotImplementedError, AttributeError):  # a torch that was built without it
-            steps += run
+    while parts:
+        n = _n_joined(parts)
+        kind = JoinedConv if isinstance(parts[0], nn.Conv2d) else JoinedLinear
+        steps.append(kind(parts[:n]) if n > 1 else parts[0])
+        parts = parts[n:]
     return steps
 
 
-def _can_be_fused(part: nn.Module) -> bool:
-    return (
-        type(part) is nn.Conv2d
-        and part.padding_mode == "zeros"
-        and not isinstance(part.padding, str)
-        and not part.weight.is_meta
-        and part.weight.device.type == "cpu"
-        and part.weight.dtype in (torch.float32, torch.bfloat16)
-    )
+def _n_joined(parts: list[nn.Module]) -> int:
+    """How many of `parts`, from the first one on, can be computed in one call."""
+    n = 1
+    if can_be_joined(parts[0]):
+        n += len(parts) > 1 and type(parts[1]) is nn.BatchNorm2d
+    elif type(parts[0]) is not PackedLinear:
+        return 1
+    return n + (n < len(parts) and post_op_of(parts[n]) is not None)
 
 
 def _halves(pool: nn.MaxPool2d) -> bool:

@@ -87,10 +87,10 @@ class NamedBackbone(Backbone):
         """Brings the module into the form that is fastest; from now on its precision stays as it is."""
 
     def extract(self, batch: Sequence[Any], layers: Sequence[str]) -> dict[str, Features]:
+        self.ready()  # which may put other modules in the place of some
         names = {layer: self._table.info(layer).name for layer in layers}
         modules = {layer: self._module.get_submodule(name) for layer, name in names.items()}
         wanted = {layer: self._table.call_of(layer) for layer in layers}
-        self.ready()
         inputs = self.collate(batch)
         with (
             nullcontext() if self.concurrent else self._alone(),

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from embedsearch.backbones.packed_linear import ACTIVATIONS, PackedLinear
+from embedsearch.backbones.onednn import BY_NAME
+from embedsearch.backbones.packed_linear import PackedLinear
 
 # transformers' models of one and the same block, and what their positions count from
 _FIRST_POSITION = {"bert": 0, "roberta": None, "xlm-roberta": None, "camembert": None}  # None: behind the padding's
@@ -25,7 +26,7 @@ class PackedTexts:
         self._embeddings, self._blocks = module.embeddings, list(module.encoder.layer)
         first = _FIRST_POSITION[module.config.model_type]
         self._first_position = module.embeddings.padding_idx + 1 if first is None else first
-        self._activation = module.config.hidden_act
+        self._activation = BY_NAME[module.config.hidden_act]
 
     @classmethod
     def of(cls, module: nn.Module) -> Self | None:
@@ -35,7 +36,7 @@ class PackedTexts:
             getattr(config, "model_type", None) not in _FIRST_POSITION
             or getattr(config, "is_decoder", False)
             or getattr(config, "position_embedding_type", "absolute") != "absolute"
-            or config.hidden_act not in ACTIVATIONS
+            or config.hidden_act not in BY_NAME
         ):
             return None
         packed = cls(module)

@@ -16,10 +16,12 @@ from torch.overrides import TorchFunctionMode
 from embedsearch.backbones.aliases import vision_aliases
 from embedsearch.backbones.base import BackboneOptions
 from embedsearch.backbones.files.weights import assign_weights
+from embedsearch.backbones.joined_blocks import join_blocks
 from embedsearch.backbones.joined_steps import join_steps
 from embedsearch.backbones.layer_table import LayerTable
 from embedsearch.backbones.named import NamedBackbone
 from embedsearch.backbones.outputs import as_features
+from embedsearch.backbones.packed_linear import PackedLinear, pack_linears
 from embedsearch.backbones.probe import PROBE_BATCH, probe
 from embedsearch.backbones.tap import Inputs
 from embedsearch.backbones.vision_weights import vision_weights
@@ -85,6 +87,8 @@ class TorchvisionBackbone(NamedBackbone):
 
     def make_ready(self) -> None:
         if self._device.type == "cpu":
+            pack_linears(self._module)
+            join_blocks(self._module)
             join_steps(self._module)
 
     def to_features(self, layer: str, output: torch.Tensor, batch: Sequence[Any]) -> Features:
@@ -106,7 +110,7 @@ class TorchvisionBackbone(NamedBackbone):
     def _channels_last(self, layer: str) -> bool:
         """Where a network of transformers or ConvNeXt blocks works on B x H x W x C."""
         kind = type(self._module.get_submodule(layer))
-        if kind in (nn.Linear, nn.LayerNorm):
+        if kind in (nn.Linear, PackedLinear, nn.LayerNorm):
             return True
         if isinstance(self._module, models.SwinTransformer):
             return kind is not nn.Conv2d and layer not in ("permute", "avgpool")

@@ -83,8 +83,8 @@ def _encodings(tokenizer: Any, texts: Sequence[str], max_tokens: int, overlap: i
         max_length=max_tokens,
         stride=overlap,
         return_overflowing_tokens=all_of_it,
-        return_offsets_mapping=True,
-        return_special_tokens_mask=True,
+        return_token_type_ids=False,  # nothing is taken from the lists that it makes, so as few of them as there can be
+        return_attention_mask=False,
     )
     of_text: list[list[Any]] = [[] for _ in texts]
     owners = encoded["overflow_to_sample_mapping"] if all_of_it else range(len(texts))
@@ -125,7 +125,7 @@ def merge(rows: Sequence[Features], batch: Sequence[Tokens]) -> Features:
 
 
 def _tokens(encodings: list[Any], class_id: int | None, overlap: int) -> Tokens | ItemError:
-    n_tokens = sum(len(encoding.ids) for encoding in encodings)
+    n_tokens = sum(map(len, encodings))
     if n_tokens > MAX_TOKENS_A_TEXT and len(encodings) > 1:
         return ItemError(
             f"the text has about {n_tokens:,} tokens, more than the {MAX_TOKENS_A_TEXT:,} that are pooled into one "
@@ -133,22 +133,19 @@ def _tokens(encodings: list[Any], class_id: int | None, overlap: int) -> Tokens 
         )
     windows = []
     for number, encoding in enumerate(encodings):
-        roles = [
-            _role(i, special, class_id) for i, special in zip(encoding.ids, encoding.special_tokens_mask, strict=True)
-        ]
-        content = [place for place, role in enumerate(roles) if role == CONTENT]
-        counted = [True] * len(roles)
+        ids, special = encoding.ids, encoding.special_tokens_mask  # each copies them all
+        content = [place for place, is_special in enumerate(special) if not is_special]
+        roles = [CONTENT] * len(ids)
+        for place in range(len(ids)) if len(content) < len(ids) else ():
+            if special[place]:
+                roles[place] = CLASS if ids[place] == class_id else OTHER_SPECIAL
+        counted = [True] * len(ids)
         # of what two windows share, the first half belongs to the left one, the rest to the right one
         skipped = content[: overlap // 2] if number > 0 else []
         left = content[len(content) - (overlap - overlap // 2) :] if number < len(encodings) - 1 and overlap else []
         for place in (*skipped, *left):
             counted[place] = False
-        offsets = [encoding.offsets[place] for place in content] or [(0, 0)]
-        windows.append(Window(list(encoding.ids), roles, counted, (offsets[0][0], offsets[-1][1])))
+        first, last = ((content and encoding.token_to_chars(content[end])) or (0, 0) for end in (0, -1))
+        windows.append(Window(ids, roles, counted, (first[0], last[1])))
     return Tokens(tuple(windows), len(encodings) > 1 or bool(encodings[0].overflowing))
 
-
-def _role(token: int, special: int, class_id: int | None) -> int:
-    if not special:
-        return CONTENT
-    return CLASS if token == class_id else OTHER_SPECIAL
