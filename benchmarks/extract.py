@@ -1,11 +1,12 @@
 """Extraction beside what is used elsewhere, interleaved in one run, and beside what the processor can do.
 
-    python benchmarks/extract.py [--only images|texts|load] [--rounds 5] [--write docs/extraction.md]
+    python benchmarks/extract.py [--only images|texts|load|networks] [--rounds 5] [--write docs/extraction.md]
 
 images: VGG16 to relu5_3 at 224 px from JPEG files to pooled vectors. texts: MiniLM over glosses of WordNet. load: the
-same with a busy process on every core. Each part is kept in build/benchmark-data/extract when it is done; the page is
-written from the parts that are there, so they can be run one by one. sentence-transformers is given fewer glosses a
-round than the rest (--glosses, --few). Exits with 1 when a figure misses its target.
+same with a busy process on every core. networks: other networks of torchvision at their default layers. Each part is
+kept in build/benchmark-data/extract when it is done; the page is written from the parts that are there, so they can be
+run one by one. sentence-transformers is given fewer glosses a round than the rest (--glosses, --few). Exits with 1 when
+a figure misses its target.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from extract_peers import (
     convolution_peak,
     gemm_peak,
     photographs,
+    random_network,
 )
 from extract_report import page
 from machine import describe
@@ -47,11 +49,12 @@ from machine import describe
 from embedsearch.engine.building import build_with_report
 from embedsearch.types import NoProgress
 
-PARTS = ("images", "texts", "load")
+PARTS = ("images", "texts", "load", "networks")
 FOLDER = CACHE / "extract"
 GFLOP_A_PICTURE = 30.7  # VGG16 up to relu5_3 at 224 px, multiply-adds counted as two
 TRIED_BATCHES = (32, 64, 128, 256)
-ROUNDS_OF_LOAD = 3  # at most; they only have to tell a half from a tenth
+FEW_ROUNDS = 3  # at most, of load and networks: they have no close figure to tell
+NETWORKS = ("resnet50", "efficientnet_b0", "densenet121", "convnext_tiny", "vit_b_16")
 _SPIN = "while True: pass"
 
 
@@ -243,7 +246,7 @@ def load(arguments: argparse.Namespace) -> dict[str, Any]:
     rates: dict[str, dict[str, list[float]]] = {name: {"alone": [], "shared": []} for name in names}
     for encoder, items in pairs:
         seconds_of(encoder, items)
-    for turn in range(min(arguments.rounds, ROUNDS_OF_LOAD)):
+    for turn in range(few_rounds(arguments)):
         for condition in ("alone", "shared"):
             n_busy = THREADS if condition == "shared" else 0
             busy = [subprocess.Popen([sys.executable, "-c", _SPIN]) for _ in range(n_busy)]
@@ -257,6 +260,29 @@ def load(arguments: argparse.Namespace) -> dict[str, Any]:
         told = ", ".join(f"{n} {r['alone'][-1]:.0f} -> {r['shared'][-1]:.0f}" for n, r in rates.items())
         print(f"  round {turn + 1}: {told}", flush=True)
     return {"rates": rates}
+
+
+def networks(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Rates of other networks, each beside the same network in the loop."""
+    pictures = photographs(arguments.pictures)
+    few = pictures[: arguments.few_pictures]
+    found: dict[str, Any] = {"rates": {}, "layers": {}, "n": 2 * len(few), "n_few": len(few)}
+    for name in NETWORKS:
+        with tempfile.TemporaryDirectory() as scratch:
+            ours, loop = random_network(name, Path(scratch))
+        for encoder in (ours, loop):
+            seconds_of(encoder, pictures[:32])
+        print(f"  {name}", flush=True)
+        found["rates"][name] = rounds_of(
+            [ours, loop], lambda e, loop=loop: few if e is loop else pictures[: found["n"]], few_rounds(arguments)
+        )
+        found["layers"][name] = ours.encoder.recipe.layers[0]
+        found["precision"] = ours.encoder.recipe.precision
+    return found
+
+
+def few_rounds(arguments: argparse.Namespace) -> int:
+    return min(arguments.rounds, FEW_ROUNDS)
 
 
 def main() -> None:
@@ -273,8 +299,8 @@ def main() -> None:
     for part in arguments.only or PARTS:
         print(part, flush=True)
         machine, start = describe(), time.perf_counter()
-        found = {"images": images, "texts": texts, "load": load}[part](arguments)
-        rounds = min(arguments.rounds, ROUNDS_OF_LOAD) if part == "load" else arguments.rounds
+        found = {"images": images, "texts": texts, "load": load, "networks": networks}[part](arguments)
+        rounds = few_rounds(arguments) if part in ("load", "networks") else arguments.rounds
         found.update(machine=machine, day=date.today().isoformat(), rounds=rounds)
         found["minutes"] = round((time.perf_counter() - start) / 60, 1)
         (FOLDER / f"{part}.json").write_text(json.dumps(found, indent=1))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torchvision.models as models
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
@@ -62,23 +63,35 @@ class TorchvisionLoop:
 
     name = "torchvision loop"
 
-    def __init__(self) -> None:
-        self._model = vgg16()
-        self._transforms = models.VGG16_Weights.DEFAULT.transforms()
+    def __init__(self, network: str = "vgg16", model: nn.Module | None = None, layer: str = LAYER) -> None:
+        self._model, self._layer = model or vgg16(), layer
+        self._transforms = models.get_model_weights(network).DEFAULT.transforms()
 
     def encode(self, items: Sequence[Any]) -> np.ndarray:
         rows: list[np.ndarray] = []
 
         def keep(_module: nn.Module, _args: Any, output: torch.Tensor) -> None:
-            rows.append(output.mean(dim=(2, 3)).numpy())
+            rows.append(output.flatten(2).mean(dim=2).numpy())  # of tokens it means nothing, and takes the same time
 
-        handle = self._model.get_submodule(LAYER).register_forward_hook(keep)
+        handle = self._model.get_submodule(self._layer).register_forward_hook(keep)
         with torch.no_grad():
             for start in range(0, len(items), TORCH_BATCH):
                 pictures = [Image.open(path).convert("RGB") for path in items[start : start + TORCH_BATCH]]
                 self._model(torch.stack([self._transforms(picture) for picture in pictures]))
         handle.remove()
         return np.concatenate(rows)
+
+
+def random_network(name: str, folder: Path) -> tuple[OursImages, TorchvisionLoop]:
+    """A network of torchvision as both extract from it, with the same random weights: what it takes does not depend on
+    them."""
+    torch.manual_seed(0)
+    model = models.get_model(name, weights=None).eval()
+    path = folder / f"{name}.safetensors"
+    save_file(model.state_dict(), path)
+    ours = OursImages()
+    ours.encoder = es.Encoder(name, weights=str(path))
+    return ours, TorchvisionLoop(name, model, ours.encoder.recipe.layers[0])
 
 
 class Img2VecLoop:

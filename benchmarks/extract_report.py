@@ -27,7 +27,7 @@ def page(parts: Mapping[str, Mapping[str, Any]]) -> tuple[str, list[str]]:
     """Markdown, and what misses its target."""
     lines = ["# Speed of extraction", "", "Printed by `benchmarks/extract.py`; medians, and the worst and best round."]
     checks: list[Check] = []
-    for part, write in (("images", _images), ("texts", _texts), ("load", _load)):
+    for part, write in (("images", _images), ("texts", _texts), ("load", _load), ("networks", _networks)):
         if part in parts:
             found = parts[part]
             lines += ["", *write(found, checks)]
@@ -128,6 +128,23 @@ def _load(found: Mapping[str, Any], checks: list[Check]) -> list[str]:
         lines.append(f"| {name} | {alone:,.1f} | {shared:,.1f} | {shared / alone:.0%} |")
         if name.startswith("embedsearch"):
             checks.append(Check(f"shared: {name}, of the rate alone", shared / alone, 1 / MOST_LOSS))
+    return lines
+
+
+def _networks(found: Mapping[str, Any], _checks: list[Check]) -> list[str]:
+    lines = [
+        "## Other networks of torchvision",
+        "",
+        f"From JPEG files to pooled vectors of their default layers, {found['n']} a round ({found['n_few']} for the "
+        f"loop), in {found['precision']} here and in float32 there, with random weights.",
+        "",
+        "| network | layer | embedsearch, pictures/s | torchvision loop | ratio |",
+        "|---|---|---|---|---|",
+    ]
+    for name, rates in found["rates"].items():
+        ours, loop = (statistics.median(rates[who]) for who in ("embedsearch", "torchvision loop"))
+        ratio = _ratio(rates, "embedsearch", "torchvision loop")
+        lines.append(f"| {name} | {found['layers'][name]} | {ours:,.1f} | {loop:,.1f} | {ratio:.2f} |")
     return lines
 
 

@@ -148,4 +148,3 @@ def _tokens(encodings: list[Any], class_id: int | None, overlap: int) -> Tokens 
         first, last = ((content and encoding.token_to_chars(content[end])) or (0, 0) for end in (0, -1))
         windows.append(Window(ids, roles, counted, (first[0], last[1])))
     return Tokens(tuple(windows), len(encodings) > 1 or bool(encodings[0].overflowing))
-
