@@ -185,7 +185,7 @@ def gflop_a_text(encoder: OursTexts, items: Sequence[str]) -> float:
 
 
 def best_batch(kind: Any, sample: Sequence[str]) -> Encodes:
-    """The encoder of that kind with the fastest of TRIED_BATCHES on a sample, tried twice in turns."""
+    """The encoder of that kind with the fastest of TRIED_BATCHES on a sample, the better of two times each."""
     tried = [kind(batch) for batch in TRIED_BATCHES]
     taken = [min(seconds_of(encoder, sample) for _ in range(2)) for encoder in tried]
     return tried[int(np.argmin(taken))]

@@ -139,8 +139,8 @@ class SentenceTransformers:
 
 
 class OpenVINO:
-    """The same network converted to OpenVINO, in bfloat16, with its throughput hint; sorted by length, tokenised in
-    batches while others compute. mean: inside the network."""
+    """The same network converted to OpenVINO, in bfloat16, with its throughput hint; texts tokenised at once, by the
+    tokenizer's own threads, then sorted by length. The mean is inside the network."""
 
     def __init__(self, batch_size: int = 64) -> None:
         import openvino

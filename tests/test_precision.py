@@ -135,3 +135,19 @@ def test_an_index_keeps_its_precision_when_it_is_built_on(tmp_path, monkeypatch)
     index = es.build(tmp_path / "faq.txt", tmp_path / "index", index="flat")
     assert index.info()["recipe"]["precision"] == "float32"
     assert len(index) == len(TEXTS)
+
+
+def test_a_build_that_stored_nothing_does_not_hand_on_its_precision(tmp_path, emoji, has_bfloat16, monkeypatch):
+    import embedsearch.pipeline.build as build
+    from embedsearch.engine.building import build_with_report
+
+    def stop(*_arguments):
+        raise KeyboardInterrupt
+
+    source = str(emoji["google"][0].parent)
+    options = {"weights": "packaged", "size": 32, "layer": "features.4"}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(build, "shards", stop)
+        es.build(source, tmp_path / "index", precision="float32", **options)
+    report = build_with_report(source, tmp_path / "index", **options)
+    assert "in bfloat16 (cosine to float32" in report.encoder

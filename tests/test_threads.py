@@ -1,16 +1,20 @@
 """Work on several threads: results in order, an end when nobody listens, and torch left as it was."""
 
+import re
 import threading
 import time
 
 import numpy as np
 import pytest
 import torch
+import torchvision.models as models
+from safetensors.torch import save_file
 from torch import nn
 
 import embedsearch as es
 from embedsearch.backbones.packed_linear import PackedLinear, pack_linears
 from embedsearch.backbones.threads import passes_apart
+from embedsearch.errors import WeightsError
 from embedsearch.executors import LocalExecutor, ThreadExecutor
 from embedsearch.pipeline import network
 
@@ -107,7 +111,7 @@ def test_several_lists_are_under_way_at_once(monkeypatch, text_encoder):
 def test_a_packed_linear_is_the_linear(dtype, tolerance, bias):
     torch.manual_seed(0)
     linear = nn.Linear(24, 40, bias=bias).to(dtype).requires_grad_(False)
-    packed = PackedLinear(linear)
+    packed = PackedLinear(linear.weight, linear.bias)
     for shape in ((24,), (1, 24), (7, 24), (2, 5, 24)):
         x = torch.randn(shape).to(dtype)
         expected = linear.float()(x.float())
@@ -119,7 +123,39 @@ def test_linears_without_weights_or_of_other_kinds_stay():
     class Own(nn.Linear):
         pass
 
-    module = nn.Sequential(nn.Linear(4, 4), Own(4, 4), nn.Linear(4, 4, device="meta"), nn.Linear(4, 4).double())
+    halved = nn.Linear(4, 4)
+    halved.bias = nn.Parameter(torch.empty(4, device="meta"))
+    module = nn.Sequential(nn.Linear(4, 4), Own(4, 4), nn.Linear(4, 4, device="meta"), nn.Linear(4, 4).double(), halved)
     module.requires_grad_(False)
     assert pack_linears(module) == 1
-    assert [type(part) for part in module] == [PackedLinear, Own, nn.Linear, nn.Linear]
+    assert [type(part) for part in module] == [PackedLinear, Own, nn.Linear, nn.Linear, nn.Linear]
+
+
+@pytest.mark.parametrize("layer", ["layer1.0.conv1.weight", "layer1.0.bn2.bias", "fc.bias", "fc.weight"])
+def test_weights_that_were_not_loaded_are_missed_in_joined_blocks_too(tmp_path, emoji, layer):
+    state = models.get_model("resnet18", weights=None).state_dict()
+    del state[layer]
+    save_file(state, tmp_path / "partly.safetensors")
+    encoder = es.Encoder("resnet18", weights=str(tmp_path / "partly.safetensors"), layer="fc", size=64)
+    with pytest.raises(WeightsError, match=re.escape(layer)):
+        encoder.encode(emoji["google"][:1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_items", "threads", "expected"),
+    [("vgg16", 1, 1, {1}), ("vgg16", 9, 1, {1}), ("vgg16", 1, 2, {2}), ("vgg16", 9, 2, {1}),
+     ("minilm", 1, 1, {1}), ("minilm", 1, 2, {1}), ("minilm", 99, 2, {1})],
+)  # fmt: skip
+def test_a_pass_computes_on_as_many_threads_as_it_may(kind, n_items, threads, expected, emoji, monkeypatch):
+    encoder = es.Encoder(kind, weights="packaged", threads=threads, precision="float32")
+    real, seen = encoder.backbone.extract, set()
+
+    def extract(batch, layers):
+        seen.add(torch.get_num_threads())
+        return real(batch, layers)
+
+    monkeypatch.setattr(encoder.backbone, "extract", extract)
+    before = torch.get_num_threads()
+    encoder.encode(emoji["google"][:n_items] if kind == "vgg16" else [f"text {i}" for i in range(n_items)])
+    assert seen == expected
+    assert torch.get_num_threads() == before

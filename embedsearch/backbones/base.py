@@ -173,5 +173,9 @@ def open_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0].removesuffix(".")
+        raise UsageError(
+            f"device {name!r} cannot be used here: {reason}; valid: auto, cpu, and where there are GPUs cuda, cuda:NUMBER "
+            "or several of these with commas"
+        ) from error
     return device

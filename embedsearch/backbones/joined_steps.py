@@ -112,7 +112,7 @@ def join_steps(module: nn.Module) -> int:
 def can_be_joined(conv: Any) -> bool:
     """Whether `conv` is a plain convolution that oneDNN can compute."""
     plain = type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
-    return plain and takes(conv.weight)
+    return plain and takes(conv)
 
 
 class _InTurn:

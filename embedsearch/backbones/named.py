@@ -101,7 +101,7 @@ class NamedBackbone(Backbone):
             return {layer: self.to_features(names[layer], outputs[layer], batch) for layer in layers}
 
     def to_device(self, x: torch.Tensor) -> torch.Tensor:
-        """A tensor of the CPU on the network's device; to a GPU it is copied while others compute there."""
+        """A tensor of the CPU on the network's device; to a GPU it goes from pinned memory, and nobody waits for it."""
         if self._device.type != "cuda":
             return x.to(self._device)
         return x.pin_memory().to(self._device, non_blocking=True)

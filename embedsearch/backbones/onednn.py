@@ -57,6 +57,8 @@ def can_reorder() -> bool:
     return True
 
 
-def takes(weight: torch.Tensor) -> bool:
-    """Whether oneDNN can compute with `weight`: numbers in the memory of this processor, float32 or bfloat16."""
-    return can_reorder() and weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16)
+def takes(layer: nn.Module) -> bool:
+    """Whether oneDNN can compute with the weights and the bias of `layer`: float32 or bfloat16 on the CPU, none of them
+    missing."""
+    dtypes = (torch.float32, torch.bfloat16)
+    return can_reorder() and all(w.device.type == "cpu" and w.dtype in dtypes for w in layer.parameters(recurse=False))

@@ -66,4 +66,4 @@ def pack_linears(module: nn.Module) -> int:
 
 
 def _can_be_packed(linear: nn.Linear) -> bool:
-    return takes(linear.weight) and not linear._forward_hooks and not linear._forward_pre_hooks
+    return takes(linear) and not linear._forward_hooks and not linear._forward_pre_hooks

@@ -46,13 +46,14 @@ class TorchvisionBackbone(NamedBackbone):
         module, table, self.size = _skeleton(name, options.size)
         self.default_layer = _default_layer(name, table.listed())
         self.map_pooling = "rmac" if name.startswith("vgg") else "mean"  # measured: docs/quality.md
-        maps = [info.shape for info in table.listed() if info.shape is not None and len(info.shape) == 3]
-        self._largest_map = max(map(math.prod, maps), default=0)
+        shapes = [info.shape for info in table.listed() if info.shape is not None]
+        self._largest = max(map(math.prod, shapes), default=0)
+        has_maps = any(len(shape) == 3 for shape in shapes)
         loaded = vision_weights(name, options.weights, options.expect_sha256)
         assign_weights(module, loaded)
         self.weights_sha256, self.weights_origin = loaded.sha256, loaded.origin
         super().__init__(module, table, options)
-        if self._largest_map:
+        if has_maps:
             self._module.to(memory_format=torch.channels_last)
         self._mean = torch.tensor(transforms.mean, device=self._device).view(1, 3, 1, 1)
         self._std = torch.tensor(transforms.std, device=self._device).view(1, 3, 1, 1)
@@ -69,7 +70,7 @@ class TorchvisionBackbone(NamedBackbone):
         return tuple(prepared.shape)
 
     def item_bytes(self) -> int:
-        return self._largest_map * (2 if self._autocast else 4)
+        return self._largest * (2 if self._autocast else 4)
 
     def check_size(self, size: int) -> None:
         skeleton, _, _ = _skeleton(self.name, self.size)

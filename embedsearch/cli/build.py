@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Optional
@@ -131,6 +132,7 @@ def build(
     """
     from embedsearch.engine.building import build_with_report
 
+    began = time.perf_counter()
     progress = open_progress()
     target = out or Path("indexes") / _name(source)
     try:
@@ -170,13 +172,13 @@ def build(
         told["timing"] = None if report.timing is None else asdict(report.timing)
         print(json.dumps({"path": str(target), **told}, ensure_ascii=False))
     else:
-        for line in _told(report, target):
+        for line in _told(report, target, time.perf_counter() - began):
             print(line)
     if strict and report.n_skipped:
         raise typer.Exit(3)
 
 
-def _told(report: object, target: Path) -> list[str]:
+def _told(report: object, target: Path, seconds: float) -> list[str]:
     from embedsearch.pipeline.build import BuildReport
 
     assert isinstance(report, BuildReport)
@@ -197,7 +199,8 @@ def _told(report: object, target: Path) -> list[str]:
     if report.encoder and report.n_new:
         lines.append(f"encoded by {report.encoder}")
     if report.encoder and report.timing is not None:
-        lines.append(f"time      {time_spent(report.timing, report.n_new)}")
+        around = f"{seconds:,.1f} s in all, with opening the network, choosing its precision and making the index"
+        lines.append(f"time      {time_spent(report.timing, report.n_new)}, {around}")
     if report.projection:
         lines.append(f"{'projection':<9} {report.projection}")
     if report.index and not report.up_to_date:

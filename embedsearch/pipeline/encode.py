@@ -199,7 +199,7 @@ class Encoder:
         self._threads = threads or n_cores()
         self._batch_size, self._device = batch_size, device
         self._is_given = given.module is not None or callable(given.preprocess)
-        self.precision_reason = "" if recipe.precision == "auto" else "as recorded or asked for"
+        self.precision_reason = "" if recipe.precision == "auto" else "as asked for"
         self._choosing = threading.Lock()
         self.clock = Clock({READING: self._threads, NETWORK: self.n_passes})
         self._network = self.network_of(PooledNetwork, self.recipe)
@@ -215,7 +215,7 @@ class Encoder:
             readable = [x for x in self._load(contents[:N_LOOKED_AT]) if not isinstance(x, ItemError)][:N_COMPARED]
             rough = self._backbone.in_bfloat16()  # before this one has run
             exact = self._network.encode(readable, None, chunks=False)
-            network = PooledNetwork(rough, self.recipe, self._batch_size, 1)
+            network = PooledNetwork(rough, self.recipe, self._batch_size, self.n_passes)
             kept = network.encode([readable[i] for i in exact.kept], None, chunks=False)
             same = kept.vectors.shape == exact.vectors.shape
             choice = (
@@ -230,7 +230,7 @@ class Encoder:
         if self.recipe.precision == "auto":
             if precision == "bfloat16":
                 self._backbone = self._backbone.in_bfloat16()
-            self._take(Choice(precision, "as the index was built"))
+            self._take(Choice(precision, "as what is stored was"))
 
     def _take(self, choice: Choice) -> None:
         self.recipe = replace(self.recipe, precision=choice.precision)

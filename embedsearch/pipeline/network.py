@@ -59,11 +59,11 @@ class PooledNetwork:
     def __init__(
         self, backbone: Backbone, recipe: Recipe, batch_size: int | None, n_passes: int = 1, clock: Clock | None = None
     ) -> None:
-        """batch_size: items of the usual length that a pass reads at once. n_passes: how many may run at once, each on
-        one thread; one alone runs on all of them. clock: is told what takes how long."""
+        """batch_size: items of the usual length that a pass reads at once. n_passes: how many may run at once on a CPU,
+        each on one thread; a lone pass over pictures runs on as many threads. clock: is told what takes how long."""
         self._clock = clock or Clock({})
         self._n_passes = n_passes
-        self._passes_apart: ThreadPoolExecutor | None = None
+        self._pools: dict[bool, ThreadPoolExecutor] = {}
         self._starting = threading.Lock()
         self._asked_batch_size = batch_size
         self.reopen(backbone, recipe)
@@ -182,29 +182,33 @@ class PooledNetwork:
             except ItemError as error:
                 return error
 
-        if self._n_passes == 1 or len(waiting) == 1:
+        if not self._backbone.concurrent:
             while waiting:
                 places = waiting.popleft()
                 yield places, forward(places)
             return
         running: deque[tuple[list[int], Future[Matrix | ItemError]]] = deque()
+        # texts are too small to share: threads would wait for each other longer than they compute
+        pool = self._threads(together=len(waiting) == 1 and self._recipe.modality is not Modality.TEXT)
         try:
             while waiting or running:
                 while waiting and len(running) <= self._n_passes:
-                    running.append((waiting[0], self._threads().submit(forward, waiting.popleft())))
+                    running.append((waiting[0], pool.submit(forward, waiting.popleft())))
                 places, future = running.popleft()
                 yield places, future.result()
         finally:
             for _, future in running:
                 future.cancel()
 
-    def _threads(self) -> ThreadPoolExecutor:
+    def _threads(self, *, together: bool) -> ThreadPoolExecutor:
+        """What passes run on: one alone on all threads that there are, or each on one."""
         from embedsearch.backbones.threads import passes_apart
 
         with self._starting:
-            if self._passes_apart is None:
-                self._passes_apart = passes_apart(self._n_passes)
-            return self._passes_apart
+            if together not in self._pools:
+                n = self._n_passes
+                self._pools[together] = passes_apart(1, n) if together else passes_apart(n)
+            return self._pools[together]
 
     def _forward(self, batch: list[Any]) -> Matrix:
         with self._clock.stage(NETWORK):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +37,8 @@ def choose_precision(exact: Matrix, rough: Matrix, *, centred: bool) -> Choice:
         mean = exact.mean(axis=0)
         exact, rough = exact - mean, rough - mean
     least = float(np.min(np.sum(l2_normalize(exact) * l2_normalize(rough), axis=1)))
-    about = f"cosine to float32 {least:.5f} or more on a first batch of {len(exact)}"
+    shown = math.floor(least * 1e5) / 1e5 if math.isfinite(least) else least  # what is promised is not rounded up
+    about = f"cosine to float32 {min(shown, 0.99999):.5f} or more on a first batch of {len(exact)}"
     if least >= LEAST_COSINE:  # NaN is not
         return Choice("bfloat16", about)
     return Choice("float32", f"bfloat16 changes vectors too much: a cosine to float32 of {least:.5f} in a first batch")

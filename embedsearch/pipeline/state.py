@@ -105,10 +105,11 @@ def open_state(layout: Layout, recipe: Recipe, source: ItemSource | ArraySource,
 
 
 def recorded_recipe(layout: Layout) -> Recipe | None:
-    """The recipe of the unfinished build or the index that is there, None where there is none that can be read."""
+    """The recipe of the unfinished build or the index that is there, None where there is none that can be read, or
+    where a first build was killed before it had stored anything."""
     with contextlib.suppress(EmbedSearchError, OSError):
         pending = read_pending(layout.root)
-        if pending is not None:
+        if pending is not None and (layout.manifest.exists() or not is_without_rows(layout, pending)):
             return pending.recipe
         return read_manifest(layout.root).recipe if layout.manifest.exists() else None
     return None
