@@ -175,7 +175,7 @@ def open_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].removesuffix(".")
         raise UsageError(
-            f"device {name!r} cannot be used here: {reason}; valid: auto, cpu, and where there are GPUs cuda, cuda:NUMBER "
-            "or several of these with commas"
+            f"device {name!r} cannot be used here: {reason}; valid: auto, cpu, and where there are GPUs cuda, "
+            "cuda:NUMBER or several of these with commas"
         ) from error
     return device
