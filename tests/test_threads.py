@@ -144,7 +144,7 @@ def test_weights_that_were_not_loaded_are_missed_in_joined_blocks_too(tmp_path, 
 @pytest.mark.parametrize(
     ("kind", "n_items", "threads", "expected"),
     [("vgg16", 1, 1, {1}), ("vgg16", 9, 1, {1}), ("vgg16", 1, 2, {2}), ("vgg16", 9, 2, {1}),
-     ("minilm", 1, 1, {1}), ("minilm", 1, 2, {1}), ("minilm", 99, 2, {1})],
+     ("minilm", 1, 1, {1}), ("minilm", 1, 2, {1}), ("minilm", 99, 2, {1}), ("minilm", 0, 2, {2})],
 )  # fmt: skip
 def test_a_pass_computes_on_as_many_threads_as_it_may(kind, n_items, threads, expected, emoji, monkeypatch):
     encoder = es.Encoder(kind, weights="packaged", threads=threads, precision="float32")
@@ -156,6 +156,7 @@ def test_a_pass_computes_on_as_many_threads_as_it_may(kind, n_items, threads, ex
 
     monkeypatch.setattr(encoder.backbone, "extract", extract)
     before = torch.get_num_threads()
-    encoder.encode(emoji["google"][:n_items] if kind == "vgg16" else [f"text {i}" for i in range(n_items)])
+    texts = [f"text {i}" for i in range(n_items)] if n_items else ["a text that is read in many windows " * 700]
+    encoder.encode(emoji["google"][:n_items] if kind == "vgg16" else texts)
     assert seen == expected
     assert torch.get_num_threads() == before

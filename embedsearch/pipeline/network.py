@@ -188,8 +188,7 @@ class PooledNetwork:
                 yield places, forward(places)
             return
         running: deque[tuple[list[int], Future[Matrix | ItemError]]] = deque()
-        # texts are too small to share: threads would wait for each other longer than they compute
-        pool = self._threads(together=len(waiting) == 1 and self._recipe.modality is not Modality.TEXT)
+        pool = self._threads(together=len(waiting) == 1 and self._is_worth_sharing(prepared))
         try:
             while waiting or running:
                 while waiting and len(running) <= self._n_passes:
@@ -199,6 +198,13 @@ class PooledNetwork:
         finally:
             for _, future in running:
                 future.cancel()
+
+    def _is_worth_sharing(self, prepared: Sequence[Any]) -> bool:
+        """Whether several threads are faster on one pass over these than one: on usual texts they wait for each other
+        longer than they compute."""
+        if self._recipe.modality is not Modality.TEXT:
+            return True
+        return sum(map(self._backbone.length, prepared)) > self._most_length
 
     def _threads(self, *, together: bool) -> ThreadPoolExecutor:
         """What passes run on: one alone on all threads that there are, or each on one."""
