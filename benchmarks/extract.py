@@ -33,6 +33,7 @@ from extract_peers import (
     THREADS,
     Encodes,
     Img2VecLoop,
+    OneByOne,
     OpenVINO,
     OursImages,
     OursTexts,
@@ -235,13 +236,24 @@ def load(arguments: argparse.Namespace) -> dict[str, Any]:
     pictures = photographs(arguments.few_pictures)
     every = glosses()
     given = [every[i] for i in np.random.default_rng(0).permutation(len(every))[: arguments.few]]
-    pairs = [(OursImages(), pictures), (TorchvisionLoop(), pictures), (OursTexts(), given)]
-    pairs.append((SentenceTransformers(), given[:500]))
+    ours, peer = OursTexts(), SentenceTransformers()
+    pairs: list[tuple[Encodes, Sequence[Any]]] = [
+        (OursImages(), pictures),
+        (OneByOne(OursImages()), pictures[:16]),
+        (TorchvisionLoop(), pictures),
+        (ours, given),
+        (OneByOne(ours), given[:100]),
+        (peer, given[:500]),
+        (OneByOne(peer), given[:100]),
+    ]
     names = [
         "embedsearch, pictures",
+        "embedsearch, pictures one by one",
         "torchvision loop, pictures",
         "embedsearch, texts",
+        "embedsearch, texts one by one",
         "sentence-transformers, texts",
+        "sentence-transformers, texts one by one",
     ]
     rates: dict[str, dict[str, list[float]]] = {name: {"alone": [], "shared": []} for name in names}
     for encoder, items in pairs:

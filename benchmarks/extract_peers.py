@@ -122,6 +122,17 @@ class OursTexts:
         return self.encoder.encode(items)
 
 
+class OneByOne:
+    """Each item alone, as queries come."""
+
+    def __init__(self, encoder: Encodes) -> None:
+        self.name = f"{encoder.name}, one by one"
+        self._encoder = encoder
+
+    def encode(self, items: Sequence[Any]) -> np.ndarray:
+        return np.concatenate([self._encoder.encode([item]) for item in items])
+
+
 class SentenceTransformers:
     """`SentenceTransformer.encode`."""
 
