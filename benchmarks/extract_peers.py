@@ -51,8 +51,10 @@ def vgg16() -> nn.Module:
 class OursImages:
     name = "embedsearch"
 
-    def __init__(self, precision: str = "auto") -> None:
-        self.encoder = es.Encoder("vgg16", weights="packaged", layer=LAYER, size=SIZE, precision=precision)
+    def __init__(
+        self, precision: str = "auto", network: str = "vgg16", weights: str = "packaged", layer: str | None = LAYER
+    ) -> None:
+        self.encoder = es.Encoder(network, weights=weights, layer=layer, size=SIZE, precision=precision)
 
     def encode(self, items: Sequence[Any]) -> np.ndarray:
         return self.encoder.encode(items)
@@ -89,8 +91,7 @@ def random_network(name: str, folder: Path) -> tuple[OursImages, TorchvisionLoop
     model = models.get_model(name, weights=None).eval()
     path = folder / f"{name}.safetensors"
     save_file(model.state_dict(), path)
-    ours = OursImages()
-    ours.encoder = es.Encoder(name, weights=str(path))
+    ours = OursImages(network=name, weights=str(path), layer=None)
     return ours, TorchvisionLoop(name, model, ours.encoder.recipe.layers[0])
 
 

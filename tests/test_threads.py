@@ -111,7 +111,7 @@ def test_several_lists_are_under_way_at_once(monkeypatch, text_encoder):
 def test_a_packed_linear_is_the_linear(dtype, tolerance, bias):
     torch.manual_seed(0)
     linear = nn.Linear(24, 40, bias=bias).to(dtype).requires_grad_(False)
-    packed = PackedLinear(linear.weight, linear.bias)
+    packed = PackedLinear(linear)
     for shape in ((24,), (1, 24), (7, 24), (2, 5, 24)):
         x = torch.randn(shape).to(dtype)
         expected = linear.float()(x.float())

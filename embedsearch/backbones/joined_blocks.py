@@ -19,7 +19,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from embedsearch.backbones.joined_steps import JoinedConv, can_be_joined
 
 Forward = Callable[..., Any]
-Joined = tuple[Forward, list[nn.Module]]  # the faster way, and the modules that it passes over
+Way = tuple[Forward, list[nn.Module]]  # the faster one, and the modules that it passes over
 
 
 def join_blocks(module: nn.Module) -> int:
@@ -45,7 +45,7 @@ class _UnlessWatched:
         return (self._plain if watched else self._joined)(*args, **kwargs)
 
 
-def _residual(block: Any) -> Joined:
+def _residual(block: Any) -> Way:
     numbers = (1, 2, 3) if isinstance(block, Bottleneck) else (1, 2)
     runs = [[getattr(block, f"conv{n}"), getattr(block, f"bn{n}"), block.relu] for n in numbers]
     *before, last = map(JoinedConv, runs)
@@ -59,7 +59,7 @@ def _residual(block: Any) -> Joined:
     return forward, [part for run in runs for part in run]
 
 
-def _stem(network: Any) -> Joined:
+def _stem(network: Any) -> Way:
     parts = [network.conv1, network.bn1, network.relu]
     stem = JoinedConv(parts)
 
@@ -73,11 +73,11 @@ def _stem(network: Any) -> Joined:
     return forward, parts
 
 
-def _inception(block: Any) -> Joined:
+def _inception(block: Any) -> Way:
     return JoinedConv([block.conv, block.bn, nn.ReLU()]), [block.conv, block.bn]
 
 
-def _dense(layer: Any) -> Joined:
+def _dense(layer: Any) -> Way:
     parts = [layer.conv1, layer.norm2, layer.relu2]
     first = JoinedConv(parts)
 
@@ -89,7 +89,7 @@ def _dense(layer: Any) -> Joined:
     return forward, parts
 
 
-_WAYS: dict[type[nn.Module], Callable[[Any], Joined]] = {
+_WAYS: dict[type[nn.Module], Callable[[Any], Way]] = {
     BasicBlock: _residual,
     Bottleneck: _residual,
     ResNet: _stem,

@@ -21,10 +21,10 @@ class PackedLinear(nn.Module):
 
     _packed: torch.Tensor | None = None
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+    def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        self.out_features, self.in_features = weight.shape
-        self.weight, self.bias = weight, bias
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight, self.bias = linear.weight, linear.bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.activated(x, NONE)
@@ -61,7 +61,7 @@ def pack_linears(module: nn.Module) -> int:
         if type(child) is nn.Linear and _can_be_packed(child)
     ]
     for parent, name, linear in places:
-        setattr(parent, name, PackedLinear(linear.weight, linear.bias))
+        setattr(parent, name, PackedLinear(linear))
     return len(places)
 
 
