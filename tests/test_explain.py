@@ -17,7 +17,8 @@ from embedsearch.errors import ItemError, UnknownNameError, UsageError
 from embedsearch.pipeline.explain.parts import spread_grid, spread_over
 from embedsearch.pooling import pool
 from embedsearch.pooling.shares import Places, pooled, pooling_shares
-from embedsearch.presenters.why import Picture, overlaid
+from embedsearch.presenters.why import Picture
+from embedsearch.presenters.why_drawing import overlaid
 from embedsearch.registry import POOLING, SHARES
 from embedsearch.types import CLASS, CONTENT, Features
 

@@ -14,15 +14,12 @@ from embedsearch.presenters.why import (
     Picture,
     Text,
     Why,
-    badge_at,
     colour,
-    curve,
     has_negative,
     most_share,
-    overlaid,
     pieces,
-    region,
 )
+from embedsearch.presenters.why_drawing import badge_at, curve, overlaid, region
 
 _STYLE = """
 body { font: 15px/1.6 system-ui, "DejaVu Sans", sans-serif; color: #191c22; max-width: 1000px; margin: 2rem auto;

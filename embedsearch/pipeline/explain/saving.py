@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsearch.pipeline.explain.explanation import Explanation, Side
-from embedsearch.presenters.why import Line, Picture, Text, Why, check_path, draw
+from embedsearch.presenters.why import Line, Picture, Text, Why, check_path
+from embedsearch.presenters.why_drawing import draw
 from embedsearch.presenters.why_html import as_html
 from embedsearch.types import Metric
 
