@@ -18,8 +18,8 @@ from torch import nn
 from transformers.utils import logging as transformers_logging
 
 import embedsearch as es
+from embedsearch.backbones.cpu.threads import passes_apart
 from embedsearch.backbones.packaged import minilm_folder, packaged_vgg16
-from embedsearch.backbones.threads import passes_apart
 
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()

@@ -19,7 +19,7 @@ E = TypeVar("E", Metric, Modality)
 
 AUTO = "auto"  # the pooling that is left to the network
 FITS = ("crop", "pad", "squash")
-PRECISIONS = ("auto", "float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16", "int8")
 CHANNELS = ("auto", "first", "last")
 COMBINES = ("concat", "mean")
 LONG_TEXTS = ("windows", "chunk", "cut")

@@ -5,9 +5,9 @@ import pytest
 import torch
 import torchvision.models as models
 
-from embedsearch.backbones.joined_blocks import join_blocks
-from embedsearch.backbones.joined_steps import halved_by_max, join_steps
-from embedsearch.backbones.packed_linear import pack_linears
+from embedsearch.backbones.cpu.joined_blocks import join_blocks
+from embedsearch.backbones.cpu.joined_steps import halved_by_max, join_steps
+from embedsearch.backbones.cpu.packed_linear import pack_linears
 
 NETWORKS = {
     "vgg11_bn": ["features.13", "features.11"],  # a ReLU, and the convolution before another

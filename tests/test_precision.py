@@ -8,7 +8,7 @@ import torch
 
 import embedsearch as es
 from embedsearch.backbones import named, open_backbone
-from embedsearch.backbones.packed_texts import PackedTexts
+from embedsearch.backbones.cpu.packed_texts import PackedTexts
 from embedsearch.pipeline import precision
 from embedsearch.pipeline.precision import choose_precision
 
@@ -85,7 +85,7 @@ def test_plain_weights_are_not_kept_beside_the_packed_ones():
 
 @pytest.mark.parametrize("n", [8, 20])
 def test_compiled_attention_is_that_of_torch(rng, n):
-    from embedsearch.backbones.packed_texts import _attention
+    from embedsearch.backbones.cpu.packed_texts import _attention
 
     lengths = [int(length) for length in rng.integers(1, 70, n)]
     q, k, v = (torch.from_numpy(rng.normal(size=(sum(lengths), 4, 32)).astype(np.float32) * 3) for _ in range(3))

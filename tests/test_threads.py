@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 import embedsearch as es
-from embedsearch.backbones.packed_linear import PackedLinear, pack_linears
-from embedsearch.backbones.threads import passes_apart
+from embedsearch.backbones.cpu.packed_linear import PackedLinear, pack_linears
+from embedsearch.backbones.cpu.threads import passes_apart
 from embedsearch.errors import WeightsError
 from embedsearch.executors import LocalExecutor, ThreadExecutor
 from embedsearch.pipeline import network

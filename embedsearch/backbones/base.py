@@ -24,8 +24,8 @@ class BackboneOptions:
     channels: where the layers of a network of the user's own have theirs: "first", "last" or "auto".
     modality, preprocess: for networks that cannot tell what they read; a mode of `pixels.MODES`, the
     name of code ("module:FILE:FUNCTION") or a function. device: "auto", "cpu", "cuda", ... precision:
-    "float32" or "bfloat16". expect_sha256: the hash that a manifest recorded; with weights="auto", every
-    place that "auto" looks at is tried for it.
+    "float32" or "bfloat16"; for others see `Backbone.in_precision`. expect_sha256: the hash that a manifest
+    recorded; with weights="auto", every place that "auto" looks at is tried for it.
     """
 
     weights: str = "auto"
@@ -54,6 +54,7 @@ class Backbone(ABC):
     in several threads at once, and do not wait for each other.
     thread_safe: may be called from several threads, which may have to wait for each other.
     device_type: "cpu", "cuda", ... of the device that passes run on.
+    precision: what it computes in.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Backbone(ABC):
     concurrent: bool = False
     thread_safe: bool = False
     device_type: str = "cpu"
+    precision: str = "float32"
 
     @classmethod
     @abstractmethod
@@ -134,8 +136,13 @@ class Backbone(ABC):
         """Whether the device that the network is on multiplies bfloat16 in hardware."""
         return False
 
-    def in_bfloat16(self) -> Self:
-        """The same network, opened in float32 and not run yet, computing in bfloat16; this one stays as it is."""
+    def has_int8(self, layers: Sequence[str]) -> bool:
+        """Whether this network can be computed up to `layers` in 8-bit integers, in hardware."""
+        return False
+
+    def in_precision(self, precision: str) -> Self:
+        """The same network, opened in float32 or for int8 and not run yet, in another precision; this one stays as it
+        is."""
         raise NotImplementedError
 
     @abstractmethod

@@ -43,8 +43,8 @@ class NamedBackbone(Backbone):
         self.concurrent = self._device.type == "cpu"
         self._lock = threading.Lock()
         self._getting_ready, self._is_ready = threading.Lock(), False
-        if options.precision == "bfloat16":
-            self._lower()
+        if options.precision != "float32":
+            self._go_over_to(options.precision)
 
     def layers(self) -> list[LayerInfo]:
         return self._table.listed()
@@ -63,17 +63,19 @@ class NamedBackbone(Backbone):
     def has_bfloat16(self) -> bool:
         return has_bfloat16(self._device)
 
-    def in_bfloat16(self) -> Self:
+    def in_precision(self, precision: str) -> Self:
         other = copy(self)
         other._module = deepcopy(self._module)
         other._lock, other._getting_ready = threading.Lock(), threading.Lock()
-        other._lower()
+        other._go_over_to(precision)
         return other
 
-    def _lower(self) -> None:
-        """From now on, passes compute in bfloat16."""
-        lower(self._module)
-        self._autocast = True
+    def _go_over_to(self, precision: str) -> None:
+        """From now on, passes compute in `precision`; there was none yet, and weights are float32."""
+        if precision == "bfloat16":
+            lower(self._module)
+        self.precision = precision
+        self._autocast = precision == "bfloat16"
 
     def ready(self) -> None:
         """Called before every pass; before the first one the network is made ready."""

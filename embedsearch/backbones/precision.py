@@ -1,4 +1,4 @@
-"""Computing with half the bits, where the processor has arithmetic for it."""
+"""Computing with half the bits or a quarter of them, where the processor has arithmetic for it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 from torch import nn
+
+from embedsearch.backbones.cpu.int8 import can_multiply_int8
 
 # layers whose sums are formed by the matrix units; norms and the rest stay float32, and cost nothing
 _WEIGHED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -25,6 +27,11 @@ def has_bfloat16(device: torch.device) -> bool:
         info = Path("/proc/cpuinfo")
         return info.exists() and " bf16" in info.read_text()
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def has_int8(device: torch.device) -> bool:
+    """Whether the device multiplies 8-bit integers in hardware, and bfloat16 for what is beside those products."""
+    return device.type == "cpu" and has_bfloat16(device) and can_multiply_int8()
 
 
 def lower(module: nn.Module) -> None:

@@ -10,12 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from embedsearch.backbones.aliases import hidden_aliases
 from embedsearch.backbones.base import BackboneOptions
+from embedsearch.backbones.cpu.int8 import int8_products
+from embedsearch.backbones.cpu.packed_linear import pack_linears
+from embedsearch.backbones.cpu.packed_texts import PackedTexts, depth_of, is_of_the_build
 from embedsearch.backbones.files.weights import check_sha256, sha256_of
 from embedsearch.backbones.hidden import hidden_state_layers
 from embedsearch.backbones.hub import model_folder, weight_files
@@ -23,8 +27,7 @@ from embedsearch.backbones.layer_table import LayerTable
 from embedsearch.backbones.module_state import forget
 from embedsearch.backbones.named import NamedBackbone
 from embedsearch.backbones.outputs import as_features
-from embedsearch.backbones.packed_linear import pack_linears
-from embedsearch.backbones.packed_texts import PackedTexts
+from embedsearch.backbones.precision import has_int8
 from embedsearch.backbones.probe import PROBE_BATCH, probe
 from embedsearch.backbones.tap import Inputs
 from embedsearch.backbones.windows import Tokens, TokenSpan, check_overlap, merge, spans, tokenize
@@ -33,6 +36,7 @@ from embedsearch.types import CONTENT, Features, LayerInfo, Modality
 
 _PROBE_TOKENS = 128
 _WINDOWS_AT_ONCE = 32
+_RANDOM_TEXTS = (32, 30)  # by which the reach of channels is found; how many tokens each
 _OVERLAP_PART = 8  # neighbouring windows share an eighth
 
 
@@ -122,15 +126,39 @@ class TransformerBackbone(NamedBackbone):
                 found[layer] += [_row(features, i, tokens.length) for i, tokens in enumerate(part)]
         return {layer: merge(windows, batch) for layer, windows in found.items()}
 
-    def _lower(self) -> None:
-        if self._device.type == "cpu":
+    def has_int8(self, layers: Sequence[str]) -> bool:
+        module: Any = self._module
+        return (
+            self._device.type == "cpu"
+            and has_int8(self._device)
+            and is_of_the_build(self._module)
+            and module.config.hidden_act == "gelu"
+            and not any(name.startswith("encoder.") for name in self._absent)
+            and all(depth_of(layer, len(module.encoder.layer)) is not None for layer in layers)
+        )
+
+    def _go_over_to(self, precision: str) -> None:
+        if self._device.type != "cpu":
+            super()._go_over_to(precision)
+            return
+        self.precision = precision
+        if precision == "bfloat16":  # norms and all; 8-bit weights are made of float32 ones, before the first pass
             self._module.to(torch.bfloat16)
-        else:
-            super()._lower()
 
     def make_ready(self) -> None:
-        if self._device.type == "cpu" and pack_linears(self._module):
-            self._packed = PackedTexts.of(self._module)
+        if self._device.type != "cpu":
+            return
+        products = None
+        if self.precision == "int8":
+            products = int8_products(self._module, (self.collate([tokens]) for tokens in self._random_texts()))
+            self._module.to(torch.bfloat16)
+        if pack_linears(self._module):
+            self._packed = PackedTexts.of(self._module, products)
+
+    def _random_texts(self) -> list[Any]:
+        """The same for the same network, everywhere."""
+        drawn = np.random.default_rng(0).integers(self._tokenizer.vocab_size, size=_RANDOM_TEXTS)
+        return self.prepare([self._tokenizer.decode(row, skip_special_tokens=True) for row in drawn])
 
     def _extract_windows(self, batch: Sequence[Tokens], layers: Sequence[str]) -> dict[str, Features]:
         """Features of texts of one window each."""

@@ -15,13 +15,13 @@ from torch.overrides import TorchFunctionMode
 
 from embedsearch.backbones.aliases import vision_aliases
 from embedsearch.backbones.base import BackboneOptions
+from embedsearch.backbones.cpu.joined_blocks import join_blocks
+from embedsearch.backbones.cpu.joined_steps import join_steps
+from embedsearch.backbones.cpu.packed_linear import PackedLinear, pack_linears
 from embedsearch.backbones.files.weights import assign_weights
-from embedsearch.backbones.joined_blocks import join_blocks
-from embedsearch.backbones.joined_steps import join_steps
 from embedsearch.backbones.layer_table import LayerTable
 from embedsearch.backbones.named import NamedBackbone
 from embedsearch.backbones.outputs import as_features
-from embedsearch.backbones.packed_linear import PackedLinear, pack_linears
 from embedsearch.backbones.probe import PROBE_BATCH, probe
 from embedsearch.backbones.tap import Inputs
 from embedsearch.backbones.vision_weights import vision_weights

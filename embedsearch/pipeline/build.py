@@ -177,15 +177,19 @@ def _kept(layout: Layout, n: int) -> str:
 
 def settle(encoder: Encoder, layout: Layout, source: ItemSource | ArraySource, *, restart: bool) -> None:
     """Leaves the precision of `encoder` no more open: that of the build or index that is there, or the one that the
-    first inputs of the source call for."""
-    if encoder.recipe.precision != "auto" or isinstance(source, ArraySource):
+    first inputs of the source call for. Raises UsageError where that cannot be computed here."""
+    if encoder.recipe.precision not in ("auto", "int8") or isinstance(source, ArraySource):
         return
     recorded = None if restart else recorded_recipe(layout)
     if recorded is not None and recorded.backbone is not None and recorded.precision != "auto":
         encoder.take_precision(recorded.precision)
+        encoder.require_precision()
         return
+    encoder.require_precision()
     items = (entry for entry in islice(source, N_LOOKED_AT) if isinstance(entry, Item))
-    encoder.settle_precision([content_or_error(item, encoder.recipe.modality) for item in items])
+    contents = [content_or_error(item, encoder.recipe.modality) for item in items]
+    encoder.settle_precision(contents)
+    encoder.tell_precision(contents)
 
 
 def _writer(layout: Layout, state: BuildState, source: ItemSource | ArraySource) -> StoreWriter:

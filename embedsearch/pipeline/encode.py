@@ -18,7 +18,15 @@ from embedsearch.errors import ItemError, UsageError
 from embedsearch.executors import Executor, LocalExecutor, ThreadExecutor, n_cores
 from embedsearch.pipeline.content import load, view_size
 from embedsearch.pipeline.network import NOT_FINITE, Encoded, PooledNetwork
-from embedsearch.pipeline.precision import FLOAT32_ONLY, N_COMPARED, N_LOOKED_AT, NOTHING_READ, Choice, choose_precision
+from embedsearch.pipeline.precision import (
+    FLOAT32_ONLY,
+    N_COMPARED,
+    N_LOOKED_AT,
+    NOTHING_READ,
+    Choice,
+    choose_precision,
+    told_of,
+)
 from embedsearch.pipeline.resolve import resolve
 from embedsearch.pipeline.timing import NETWORK, READING, Clock
 from embedsearch.postprocess import Postprocess, Projection
@@ -68,7 +76,8 @@ class Encoder:
     normalize: vectors have unit length. device: "auto", "cpu", "cuda", "cuda:1"; a build uses every GPU of "auto" and
     "cuda", or those of "cuda:0,cuda:1", with one process each. precision: "float32", "bfloat16", or "auto": bfloat16
     where the processor has it, for networks opened by name, if each of the first vectors then has a cosine of at least
-    0.999 to float32; `recipe.precision` tells after the first call. batch_size and threads (that decode and compute;
+    0.999 to float32; `recipe.precision` tells after the first call. "int8", which `auto` never takes: 8-bit products
+    for texts through BERT and its kin, on a CPU that has them (VNNI). batch_size and threads (that decode and compute;
     all cores by default) change the speed and never the vectors.
 
     Raises UsageError, UnknownNameError (backbone, layer, pooling), WeightsError, CodeError.
@@ -128,6 +137,7 @@ class Encoder:
         )
         given = Given(None if isinstance(backbone, str) else backbone, preprocess)
         self._setup(recipe, None, given, device, batch_size, threads)
+        self.require_precision()
         if asked is not None and self.recipe.modality is not asked:
             raise UsageError(f"{recipe.backbone} reads {self.recipe.modality.value}s, not {asked.value}s")
 
@@ -181,11 +191,13 @@ class Encoder:
             modality=recipe.modality,
             preprocess=given.preprocess,
             device=device,
-            precision="float32" if recipe.precision == "auto" else recipe.precision,
+            precision="bfloat16" if recipe.precision == "bfloat16" else "float32",
             channels=recipe.channels,
             expect_sha256=recipe.weights_sha256,
         )
         self.recipe = resolve(recipe, self._backbone)
+        if self.recipe.precision == "int8":
+            self._backbone = self._opened_for("int8")
         if recipe.code_sha256 not in (None, self.recipe.code_sha256):
             warnings.warn(
                 f"the code of {self.recipe.backbone} is not what it was when the index was built; if it computes "
@@ -212,25 +224,51 @@ class Encoder:
             if not self._backbone.has_bfloat16():
                 self._take(FLOAT32_ONLY)
                 return
-            readable = [x for x in self._load(contents[:N_LOOKED_AT]) if not isinstance(x, ItemError)][:N_COMPARED]
-            rough = self._backbone.in_bfloat16()  # before this one has run
-            exact = self._network.encode(readable, None, chunks=False)
-            network = PooledNetwork(rough, self.recipe, self._batch_size, self.n_passes)
-            kept = network.encode([readable[i] for i in exact.kept], None, chunks=False)
-            same = kept.vectors.shape == exact.vectors.shape
-            choice = (
-                choose_precision(exact.vectors, kept.vectors, centred=self.recipe.needs_fit) if same else NOTHING_READ
-            )
+            rough = self._backbone.in_precision("bfloat16")  # before this one has run
+            both = self._compared(self._backbone, rough, contents)
+            choice = NOTHING_READ if both is None else choose_precision(*both, centred=self.recipe.needs_fit)
             if choice.precision == "bfloat16":
                 self._backbone = rough
             self._take(choice)
 
+    def tell_precision(self, contents: Sequence[Any]) -> None:
+        """Finds out, before the first pass, what the precision that was asked for does to the first of `contents` that
+        can be read, for `precision_reason`. Only int8 can be compared; of others it is known."""
+        with self._choosing:
+            if self.recipe.precision == "int8":
+                exact = self._backbone.in_precision("float32")
+                both = self._compared(exact, self._backbone, contents)
+                if both is not None:
+                    self._take(told_of("int8", *both, centred=self.recipe.needs_fit))
+
+    def require_precision(self) -> None:
+        """Raises UsageError where the network cannot compute here in what the recipe says."""
+        if self.recipe.precision == "int8" and self._backbone.precision != "int8":
+            raise UsageError(
+                "precision 'int8' is for whole blocks of BERT, RoBERTa and their kin, on a CPU with VNNI and bfloat16; "
+                f"{self.recipe.backbone} at {', '.join(self.recipe.layers)} has it not here; take precision 'auto'"
+            )
+
+    def _compared(self, exact: Backbone, rough: Backbone, contents: Sequence[Any]) -> tuple[Matrix, Matrix] | None:
+        """Pooled vectors of the first of `contents` that can be read, both ways; None where one way fails for some."""
+        readable = [x for x in self._load(contents[:N_LOOKED_AT]) if not isinstance(x, ItemError)][:N_COMPARED]
+        networks = [PooledNetwork(b, self.recipe, self._batch_size, self.n_passes) for b in (exact, rough)]
+        found = networks[0].encode(readable, None, chunks=False)
+        other = networks[1].encode([readable[i] for i in found.kept], None, chunks=False)
+        return (found.vectors, other.vectors) if found.vectors.shape == other.vectors.shape else None
+
     def take_precision(self, precision: str) -> None:
         """Computes in what an index was built with, where the precision was left open."""
         if self.recipe.precision == "auto":
-            if precision == "bfloat16":
-                self._backbone = self._backbone.in_bfloat16()
+            self._backbone = self._opened_for(precision)
             self._take(Choice(precision, "as what is stored was"))
+
+    def _opened_for(self, precision: str) -> Backbone:
+        """The network, in float32 until now, in `precision`; int8 where it can be computed, and else what is nearest to
+        its speed: the vectors are the same within what is promised."""
+        if precision == "int8" and not self._backbone.has_int8(self.recipe.layers):
+            precision = "bfloat16" if self._backbone.has_bfloat16() else "float32"
+        return self._backbone if precision == self._backbone.precision else self._backbone.in_precision(precision)
 
     def _take(self, choice: Choice) -> None:
         self.recipe = replace(self.recipe, precision=choice.precision)

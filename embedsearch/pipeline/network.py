@@ -208,7 +208,7 @@ class PooledNetwork:
 
     def _threads(self, *, together: bool) -> ThreadPoolExecutor:
         """What passes run on: one alone on all threads that there are, or each on one."""
-        from embedsearch.backbones.threads import passes_apart
+        from embedsearch.backbones.cpu.threads import passes_apart
 
         with self._starting:
             if together not in self._pools:

@@ -16,7 +16,7 @@ from torchvision.models.googlenet import BasicConv2d as GoogLeNetConv
 from torchvision.models.inception import BasicConv2d as InceptionConv
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from embedsearch.backbones.joined_steps import JoinedConv, can_be_joined
+from embedsearch.backbones.cpu.joined_steps import JoinedConv, can_be_joined
 
 Forward = Callable[..., Any]
 Way = tuple[Forward, list[nn.Module]]  # the faster one, and the modules that it passes over

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from embedsearch.compiled.bfloat16 import narrow, widen
 from embedsearch.compiled.compiling import compiled
 from embedsearch.compiled.matrix_ops import COLUMNS, product_into
 
@@ -28,7 +29,6 @@ def _attend(query, key, value, starts, scale, out):
     for text in range(len(starts) - 1):
         longest = max(longest, starts[text + 1] - starts[text])
     widest = (longest + COLUMNS - 1) // COLUMNS * COLUMNS
-    # float32 is bfloat16 with 16 more bits
     q_bits, v_bits = np.empty(longest * dim, np.uint32), np.empty(longest * dim, np.uint32)
     k_bits = np.zeros(dim * widest, np.uint32)  # transposed: dim x width
     q, v, k = q_bits.view(np.float32), v_bits.view(np.float32), k_bits.view(np.float32)
@@ -44,12 +44,8 @@ def _attend(query, key, value, starts, scale, out):
         width = (n + COLUMNS - 1) // COLUMNS * COLUMNS
         for head in range(n_heads):
             for i in range(n):
-                row, to = query[first + i, head], q_bits[i * dim : (i + 1) * dim]
-                for d in range(dim):
-                    to[d] = np.uint32(row[d]) << np.uint32(16)
-                row, to = value[first + i, head], v_bits[i * dim : (i + 1) * dim]
-                for d in range(dim):
-                    to[d] = np.uint32(row[d]) << np.uint32(16)
+                widen(query[first + i, head], q_bits[i * dim : (i + 1) * dim])
+                widen(value[first + i, head], v_bits[i * dim : (i + 1) * dim])
                 row, to = key[first + i, head], k_bits[i:]
                 for d in range(dim):
                     to[d * width] = np.uint32(row[d]) << np.uint32(16)
@@ -78,10 +74,7 @@ def _attend(query, key, value, starts, scale, out):
                     row[j] *= share
             product_into(weights, width, n, v, n, dim, sums)
             for i in range(n):
-                bits, to = sum_bits[i * dim : (i + 1) * dim], out[first + i, head]
-                for d in range(dim):  # rounded to the nearest, halves to even
-                    odd = (bits[d] >> np.uint32(16)) & np.uint32(1)
-                    to[d] = (bits[d] + np.uint32(0x7FFF) + odd) >> np.uint32(16)
+                narrow(sum_bits[i * dim : (i + 1) * dim], out[first + i, head])
 
 
 attend = compiled(_attend, fastmath=True, error_model="numpy")

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-from embedsearch.backbones.onednn import NONE, RELU, post_op_of, takes
-from embedsearch.backbones.packed_linear import PackedLinear
+from embedsearch.backbones.cpu.onednn import NONE, RELU, post_op_of, takes
+from embedsearch.backbones.cpu.packed_linear import PackedLinear
 
 Step = Callable[[torch.Tensor], torch.Tensor]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from embedsearch.backbones.onednn import NONE, PostOp, takes
+from embedsearch.backbones.cpu.onednn import NONE, PostOp, takes
 
 # for how many rows weights are ordered: any number suits all, and none given suits thousands a twentieth worse
 _ROWS = 512

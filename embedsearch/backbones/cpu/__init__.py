@@ -1,0 +1,1 @@
+"""Forward passes on a CPU: what is joined, how weights lie, on which threads."""
