@@ -41,6 +41,7 @@ from extract_peers import (
     TorchvisionLoop,
     convolution_peak,
     gemm_peak,
+    named_by,
     photographs,
     random_network,
 )
@@ -48,6 +49,7 @@ from extract_report import page
 from machine import describe
 
 from embedsearch.engine.building import build_with_report
+from embedsearch.errors import UsageError
 from embedsearch.types import NoProgress
 
 PARTS = ("images", "texts", "load", "networks")
@@ -76,11 +78,10 @@ class Extracting(NoProgress):
 class OursBuild:
     """A whole build over the same inputs; its rate is that of its extraction."""
 
-    name = "embedsearch, a build"
-
-    def __init__(self, modality: str) -> None:
+    def __init__(self, modality: str, precision: str = "auto") -> None:
+        self.name = named_by("embedsearch, a build", precision)
         recipe = {"weights": "packaged", "size": SIZE, "layer": LAYER} if modality == "image" else {}
-        self._options: dict[str, Any] = {**recipe, "index": "flat"}
+        self._options: dict[str, Any] = {**recipe, "index": "flat", "precision": precision}
         self.report = ""
 
     def seconds(self, items: Sequence[Any]) -> float:
@@ -199,6 +200,12 @@ def texts(arguments: argparse.Namespace) -> dict[str, Any]:
     few = given[: arguments.few]
     ours, default = OursTexts(), SentenceTransformers()
     encoders: list[Any] = [ours, OursBuild("text"), default]
+    try:
+        int8 = OursTexts("int8")
+        encoders += [int8, OursBuild("text", "int8")]
+    except UsageError as error:
+        int8 = None
+        print(f"int8 is left out: {error}")
     best = best_batch(SentenceTransformers, few[:500])
     if best.name != default.name:
         encoders.append(best)
@@ -223,6 +230,8 @@ def texts(arguments: argparse.Namespace) -> dict[str, Any]:
         "gflop": gflop_a_text(ours, given),
         "precision": precision,
         "cosine": least_cosine(ours.encode(given), exact),
+        "cosine_int8": None if int8 is None else least_cosine(int8.encode(given), exact),
+        "build_int8": None if int8 is None else encoders[4].report,
         "cosine_to_peer": least_cosine(exact[: len(few)], default.encode(few)),
         "default": default.name,
         "n": len(given),

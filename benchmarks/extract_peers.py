@@ -95,6 +95,10 @@ def random_network(name: str, folder: Path) -> tuple[OursImages, TorchvisionLoop
     return ours, TorchvisionLoop(name, model, ours.encoder.recipe.layers[0])
 
 
+def named_by(name: str, precision: str) -> str:
+    return name if precision == "auto" else f"{name}, {precision}"
+
+
 class Img2VecLoop:
     """img2vec_pytorch's `get_vec` over lists of 32; its VGG gives the layer before the last, and so the whole pass."""
 
@@ -114,9 +118,8 @@ class Img2VecLoop:
 
 
 class OursTexts:
-    name = "embedsearch"
-
     def __init__(self, precision: str = "auto") -> None:
+        self.name = named_by("embedsearch", precision)
         self.encoder = es.Encoder("minilm", weights="packaged", precision=precision)
 
     def encode(self, items: Sequence[Any]) -> np.ndarray:

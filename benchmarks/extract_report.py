@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 LEAST_COSINE, LEAST_BUILD, LEAST_PEAK, LEAST_PICTURES, LEAST_TEXTS = 0.999, 0.9, 0.85, 2.0, 4.0
+_INT8 = "embedsearch, int8"
 MOST_LOSS = 10.0  # what a machine shared with one busy process a core may cost, at the most
 
 
@@ -80,20 +81,26 @@ def _texts(found: Mapping[str, Any], checks: list[Check]) -> list[str]:
         f"{found['precision']} here. OpenVINO is given the network itself, texts sorted by length and its throughput "
         f"hint; its batch and the best one of sentence-transformers were chosen on a sample. "
         f"The build: {found['build']}.",
+        *([f"The one in int8: {found['build_int8']}."] if found["build_int8"] else []),
         "",
-        *_table(rates, "texts/s"),
+        *_table(rates, "texts/s", _INT8),
         "",
         *_shares_of_gemm(found),
         "",
-        f"Least cosine to float32 over all texts {found['cosine']:.5f}; of float32 to sentence-transformers "
-        f"{found['cosine_to_peer']:.5f}.",
+        f"Least cosine to float32 over all texts {found['cosine']:.5f}"
+        + (f", in int8 {found['cosine_int8']:.5f}" if found["cosine_int8"] else "")
+        + f"; of float32 to sentence-transformers {found['cosine_to_peer']:.5f}.",
     ]
-    checks.append(Check(f"texts: to {found['default']}", _ratio(rates, "embedsearch", found["default"]), LEAST_TEXTS))
-    checks += [
-        Check(f"texts: to {name}", _ratio(rates, "embedsearch", name), 1.0)
-        for name in rates
-        if not name.startswith("embedsearch") and name != found["default"]
-    ]
+    peers = [name for name in rates if not name.startswith("embedsearch")]
+    targets = {name: LEAST_TEXTS if name == found["default"] else 1.0 for name in peers}
+    checks += [Check(f"texts: to {n}", _ratio(rates, "embedsearch", n), least) for n, least in targets.items()]
+    if _INT8 in rates:
+        checks += [Check(f"texts, int8: to {n}", _ratio(rates, _INT8, n), least) for n, least in targets.items()]
+        built = _ratio(rates, "embedsearch, a build, int8", _INT8)
+        checks += [
+            Check("texts, int8: least cosine to float32", found["cosine_int8"], LEAST_COSINE),
+            Check("texts, int8: extraction of a build to the bare encoder", built, LEAST_BUILD),
+        ]
     return _common(found, checks, "texts", lines)
 
 
@@ -155,11 +162,14 @@ def _common(found: Mapping[str, Any], checks: list[Check], what: str, lines: lis
     return lines
 
 
-def _table(rates: Mapping[str, Sequence[float]], unit: str) -> list[str]:
-    lines = [f"| | {unit} | worst, best | embedsearch to it |", "|---|---|---|---|"]
+def _table(rates: Mapping[str, Sequence[float]], unit: str, second: str = "") -> list[str]:
+    """Rates, and those of "embedsearch" and of `second`, where it was measured, to each."""
+    ours = [name for name in ("embedsearch", second) if name in rates]
+    lines = [f"| | {unit} | worst, best | {' | '.join(f'{name} to it' for name in ours)} |"]
+    lines.append(f"|---|---|---{'|---' * len(ours)}|")
     for name, values in rates.items():
-        ratio = "" if name == "embedsearch" else f"{_ratio(rates, 'embedsearch', name):.2f}"
-        lines.append(f"| {name} | {statistics.median(values):,.1f} | {_span(values)} | {ratio} |")
+        ratios = ["" if own == name else f"{_ratio(rates, own, name):.2f}" for own in ours]
+        lines.append(f"| {name} | {statistics.median(values):,.1f} | {_span(values)} | {' | '.join(ratios)} |")
     return lines
 
 

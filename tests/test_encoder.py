@@ -131,7 +131,7 @@ def test_texts_that_are_none(text_encoder):
         ({"batch_size": 0}, "batch_size is 0"),
         ({"threads": 0}, "threads is 0"),
         ({"fit": "zoom"}, "crop, pad, squash"),
-        ({"precision": "int8"}, "float32, bfloat16"),
+        ({"precision": "int4"}, "float32, bfloat16, int8"),
         ({"gem_p": 0.0}, "positive"),
     ],
 )

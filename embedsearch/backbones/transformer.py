@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from embedsearch.backbones.aliases import hidden_aliases
 from embedsearch.backbones.base import BackboneOptions
-from embedsearch.backbones.cpu.int8 import int8_products
+from embedsearch.backbones.cpu.int8 import fits_int8, int8_products
 from embedsearch.backbones.cpu.packed_linear import pack_linears
 from embedsearch.backbones.cpu.packed_texts import PackedTexts, depth_of, is_of_the_build
 from embedsearch.backbones.files.weights import check_sha256, sha256_of
@@ -132,7 +132,7 @@ class TransformerBackbone(NamedBackbone):
             self._device.type == "cpu"
             and has_int8(self._device)
             and is_of_the_build(self._module)
-            and module.config.hidden_act == "gelu"
+            and fits_int8(module.config)
             and not any(name.startswith("encoder.") for name in self._absent)
             and all(depth_of(layer, len(module.encoder.layer)) is not None for layer in layers)
         )

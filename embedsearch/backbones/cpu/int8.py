@@ -2,16 +2,18 @@
 
 Inputs: a step and a middle for each row (each token), so that a text's vector does not depend on its batch. Weights: a
 step for each output. Channels that reach far are first shrunk and their weights stretched in turn (SmoothQuant, Xiao et
-al. 2023, with its exponent of a half). What some channel reaches too far for even so, the last product of some blocks,
-stays in bfloat16.
+al. 2023), and a few that reach farthest stay beside them (as in LLM.int8(), Dettmers et al. 2022). The last product of
+a block stays in bfloat16: some channels of its input reach 26 times as far as others, and 8 bits change vectors by them
+as much as by all else.
 """
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,95 +22,73 @@ from torch import nn
 
 from embedsearch.backbones.tap import Inputs, run_to
 
-_EXPONENT = 0.4  # TODO
-# how far the farthest channel may reach, to their median. Of those of MiniLM some reach 4 to 5 times as far, others 14
-# to 26 times, and 8 bits change vectors by them more than by all else
-_MOST_REACH = 8.0
-_ROWS = 512  # at once: so many float32 sums stay in a core's own cache, or near it
+# how much of the reach of a channel goes over to its weights: with SmoothQuant's own half these are less exact than the
+# inputs, with 0.3 the inputs are
+_EXPONENT = 0.4
+_TILE = 64  # outputs and channels come in multiples of it
 _FLOOR = 1e-6  # of what is divided by: a channel that is always 0, an output without weights
 
 
 @cache
 def can_multiply_int8() -> bool:
-    """Whether this processor and this torch have fast products of 8-bit integers with sums that do not overflow."""
-    if not torch.cpu._is_vnni_supported():
+    """Whether this processor has AVX-512-VNNI."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
-    try:
-        packed = torch.ops.onednn.qlinear_prepack(torch.ones((1, 1), dtype=torch.int8), None)
-        _product(torch.zeros((1, 1), dtype=torch.uint8), packed, torch.ones(1))
-    except (RuntimeError, NotImplementedError, AttributeError):  # it was built without
-        return False
-    return True
+    from llvmlite.binding import get_host_cpu_features
+
+    return bool(get_host_cpu_features().get("avx512vnni", False))
 
 
-def _product(x: torch.Tensor, packed: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
-    """(x - MIDDLE) @ weights.T * steps, in float32."""
-    from embedsearch.backbones.cpu.int8_rows import MIDDLE
-
-    zeros = torch.zeros(len(steps), dtype=torch.int64)
-    product: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
-        x, 1.0, MIDDLE, packed, steps, zeros, None, 1.0, 0, torch.float32, "none", [], ""
-    )
-    return product
+def fits_int8(config: Any) -> bool:
+    """Whether blocks of BERT's build are as wide as whole tiles, and have the activation that is here."""
+    widths = (config.hidden_size, config.intermediate_size)
+    return bool(config.hidden_act == "gelu" and not any(width % _TILE for width in widths))
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows of bytes: x is about middles + steps * (values - MIDDLE). values: uint8 n x C; steps, middles: n."""
+    """Rows of bytes, and what they stand for. values: uint8 n x C. parts: float32 PARTS x n; see `to_bytes`."""
 
-    values: torch.Tensor
-    steps: NDArray[np.float32]
-    middles: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, x: torch.Tensor, shrink: NDArray[np.float32]) -> Self:
-        """x: bfloat16 n x C, its channels times `shrink`."""
-        from embedsearch.backbones.cpu.int8_rows import to_bytes
-
-        rows = cls(torch.empty(x.shape, dtype=torch.uint8), np.empty(len(x), np.float32), np.empty(len(x), np.float32))
-        to_bytes(_bits(x), shrink, rows.values.numpy(), rows.steps, rows.middles)
-        return rows
+    values: NDArray[np.uint8]
+    parts: NDArray[np.float32]
 
 
 class Int8Linear:
     """A linear layer with weights of 8 bits, over rows of bytes."""
 
-    def __init__(self, linear: nn.Linear, stretch: torch.Tensor) -> None:
-        """linear: in float32. stretch: of each channel, what it was shrunk by."""
-        weight = linear.weight.detach() * stretch
-        self._steps = (weight.abs().amax(dim=1) / 127).clamp(min=_FLOOR)
-        values = (weight / self._steps[:, None]).round().to(torch.int8)
-        self._packed = torch.ops.onednn.qlinear_prepack(values, None)
-        self._sums: Any = (values.sum(dim=1) * self._steps).numpy()
-        bias = torch.zeros(len(weight)) if linear.bias is None else linear.bias.detach().clone()
-        self._bias: Any = bias.numpy()
+    def __init__(self, linear: nn.Linear, stretch: torch.Tensor, apart: torch.Tensor) -> None:
+        """linear: in float32. stretch: of each channel, what it was shrunk by. apart: channels that stay float32."""
+        from embedsearch.backbones.cpu.int8_rows import MIDDLE
+        from embedsearch.backbones.cpu.int8_tile import pack
+
+        weight = linear.weight.detach()
+        stretched = (weight * stretch).index_fill(1, apart, 0.0)
+        steps = (stretched.abs().amax(dim=1) / 127).clamp(min=_FLOOR)
+        values = (stretched / steps[:, None]).round().to(torch.int8)
+        sums = values.sum(dim=1, dtype=torch.int32)
+        bias = torch.zeros(len(weight)) if linear.bias is None else linear.bias.detach()
+        self._packed = pack(values.numpy())
+        self._starts = (-MIDDLE * sums).numpy()
+        self._lines = torch.cat([torch.stack([steps, bias, sums * steps]), weight[:, apart].T]).numpy()
+        self._nothing = np.empty((0, len(weight)), np.uint16)
 
     def __call__(self, rows: Rows) -> torch.Tensor:
         """bfloat16 n x outputs."""
-        from embedsearch.backbones.cpu.int8_rows import from_products
-
-        return self._finished(rows, from_products)
+        return self._multiplied(rows, self._nothing, with_gelu=False)
 
     def plus(self, rows: Rows, other: torch.Tensor) -> torch.Tensor:
         """The same and `other`, of its shape, added."""
-        from embedsearch.backbones.cpu.int8_rows import from_products_and
-
-        return self._finished(rows, from_products_and, other)
+        return self._multiplied(rows, _bits(other), with_gelu=False)
 
     def with_gelu(self, rows: Rows) -> torch.Tensor:
         """The same with GELU over it."""
-        from embedsearch.backbones.cpu.int8_rows import gelu_from_products
+        return self._multiplied(rows, self._nothing, with_gelu=True)
 
-        return self._finished(rows, gelu_from_products)
+    def _multiplied(self, rows: Rows, others: NDArray[np.uint16], *, with_gelu: bool) -> torch.Tensor:
+        from embedsearch.backbones.cpu.int8_rows import multiply
 
-    def _finished(self, rows: Rows, finish: Any, *others: torch.Tensor) -> torch.Tensor:
-        n = len(rows.values)
-        out = torch.empty((n, len(self._steps)), dtype=torch.bfloat16)
-        bits = [_bits(x) for x in (out, *others)]
-        for start in range(0, n, _ROWS):
-            part = slice(start, min(start + _ROWS, n))
-            product = _product(rows.values[part], self._packed, self._steps).numpy()
-            finish(product, rows.steps[part], rows.middles[part], self._sums, self._bias, *(b[part] for b in bits))
+        out = torch.empty((len(rows.values), len(self._starts)), dtype=torch.bfloat16)
+        multiply(rows.values, rows.parts, self._packed, self._starts, self._lines, others, with_gelu, _bits(out))
         return out
 
 
@@ -122,31 +102,42 @@ class _Reading:
 
     def __init__(self, linears: Sequence[nn.Linear], reach: torch.Tensor) -> None:
         """reach: the largest absolute value of each channel that they read."""
+        from embedsearch.backbones.cpu.int8_rows import APART
+
         weights = torch.cat([linear.weight.detach() for linear in linears]).square().mean(dim=0).sqrt()
         stretch = reach.clamp(min=_FLOOR) ** _EXPONENT / weights.clamp(min=_FLOOR) ** (1 - _EXPONENT)
-        self._shrink = (1 / stretch).numpy()
-        self.linears = [Int8Linear(linear, stretch) for linear in linears]
+        apart = reach.topk(APART).indices
+        self._shrink, self._apart = (1 / stretch).numpy(), apart.numpy()
+        self.linears = [Int8Linear(linear, stretch, apart) for linear in linears]
 
     def rows(self, x: torch.Tensor) -> Rows:
-        return Rows.of(x, self._shrink)
+        """x: bfloat16 n x C."""
+        from embedsearch.backbones.cpu.int8_rows import PARTS, to_bytes
+
+        rows = Rows(np.empty(x.shape, np.uint8), np.empty((PARTS, len(x)), np.float32))
+        to_bytes(_bits(x), self._shrink, self._apart, rows.values, rows.parts)
+        return rows
 
 
 class Int8Products:
     """Those of a block in float32."""
 
     def __init__(self, block: Any, reaches: Sequence[torch.Tensor]) -> None:
-        """reaches: of what is read by its attention, by what follows that, by its wide product, and by its last."""
+        """reaches: of what is read by its attention, by what follows that, and by its wide product."""
         attention = block.attention.self
         self._looking = _Reading((attention.query, attention.key), reaches[0])
         self._seen = _Reading((attention.value,), reaches[0])  # shrunk for its own weights, it is off by half as much
         self._after = _Reading((block.attention.output.dense,), reaches[1])
         self._wide = _Reading((block.intermediate.dense,), reaches[2])
         self._output = block.output
-        fits = bool(reaches[3].max() <= _MOST_REACH * reaches[3].median())
-        self._last = _Reading((block.output.dense,), reaches[3]) if fits else None
 
     def query_key_value(self, x: torch.Tensor) -> Sequence[torch.Tensor]:
-        return [linear(rows) for group in (self._looking, self._seen) for rows in [group.rows(x)] for linear in group.linears]
+        return [
+            linear(rows)
+            for group in (self._looking, self._seen)
+            for rows in [group.rows(x)]
+            for linear in group.linears
+        ]
 
     def after_attention(self, mixed: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         return self._after.linears[0].plus(self._after.rows(mixed), x)
@@ -155,9 +146,7 @@ class Int8Products:
         return self._wide.linears[0].with_gelu(self._wide.rows(x))
 
     def narrowed(self, wide: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        if self._last is not None:
-            return self._last.linears[0].plus(self._last.rows(wide), x)
-        product: torch.Tensor = self._output.dense.plus(wide, x)  # which has been packed since
+        product: torch.Tensor = self._output.dense.plus(wide, x)  # packed after this was made
         return product
 
 
@@ -165,11 +154,9 @@ def int8_products(module: Any, examples: Iterable[Inputs]) -> list[Int8Products]
     """Those of every block of a network of BERT's build, in float32, which `examples` are read through for the reach of
     its channels."""
     blocks = list(module.encoder.layer)
-    reading = [
-        (b.attention.self.query, b.attention.output.dense, b.intermediate.dense, b.output.dense) for b in blocks
-    ]
+    reading = [(b.attention.self.query, b.attention.output.dense, b.intermediate.dense) for b in blocks]
     reaches = _reaches(module, blocks[-1], [linear for linears in reading for linear in linears], examples)
-    return [Int8Products(block, reaches[4 * n : 4 * n + 4]) for n, block in enumerate(blocks)]
+    return [Int8Products(block, reaches[3 * n : 3 * n + 3]) for n, block in enumerate(blocks)]
 
 
 def _reaches(module: nn.Module, last: nn.Module, linears: Sequence[nn.Linear], examples: Any) -> list[torch.Tensor]:
