@@ -201,10 +201,10 @@ def texts(arguments: argparse.Namespace) -> dict[str, Any]:
     ours, default = OursTexts(), SentenceTransformers()
     encoders: list[Any] = [ours, OursBuild("text"), default]
     try:
-        int8 = OursTexts("int8")
-        encoders += [int8, OursBuild("text", "int8")]
+        int8, built_in_int8 = OursTexts("int8"), OursBuild("text", "int8")
+        encoders += [int8, built_in_int8]
     except UsageError as error:
-        int8 = None
+        int8 = built_in_int8 = None
         print(f"int8 is left out: {error}")
     best = best_batch(SentenceTransformers, few[:500])
     if best.name != default.name:
@@ -231,7 +231,7 @@ def texts(arguments: argparse.Namespace) -> dict[str, Any]:
         "precision": precision,
         "cosine": least_cosine(ours.encode(given), exact),
         "cosine_int8": None if int8 is None else least_cosine(int8.encode(given), exact),
-        "build_int8": None if int8 is None else encoders[4].report,
+        "build_int8": None if built_in_int8 is None else built_in_int8.report,
         "cosine_to_peer": least_cosine(exact[: len(few)], default.encode(few)),
         "default": default.name,
         "n": len(given),

@@ -7,16 +7,17 @@ import pytest
 import torch
 
 import embedsearch as es
-from embedsearch.backbones import transformer
+from embedsearch.backbones import open_backbone, transformer
 from embedsearch.backbones.cpu.int8 import Int8Linear, can_multiply_int8
 from embedsearch.backbones.precision import has_int8
 from embedsearch.engine.building import build_with_report
-from embedsearch.errors import UsageError
+from embedsearch.errors import ItemError, UsageError
 from tests.test_precision import TEXTS, cosines
 
 needs_vnni = pytest.mark.skipif(not can_multiply_int8(), reason="this processor has no AVX-512-VNNI")
 needs_int8 = pytest.mark.skipif(
-    not has_int8(torch.device("cpu")), reason="this processor has not both AVX-512-VNNI and bfloat16"
+    not has_int8(torch.device("cpu")),
+    reason="AVX-512-VNNI is not what this processor is fastest with, or it has no bfloat16",
 )
 
 
@@ -51,6 +52,21 @@ def test_bytes_are_off_by_half_a_step_and_channels_apart_by_nothing(rng, n, widt
     np.testing.assert_array_equal(parts[2:], x.float().numpy()[:, apart].T)
     assert values.min() <= 1  # the whole range of a byte is used
     assert values.max() == 255
+
+
+@needs_vnni
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("channel", [2, 40])  # one apart, and one among the bytes
+def test_a_channel_that_is_not_finite_makes_its_row_so(rng, value, channel):
+    from embedsearch.backbones.cpu.int8 import Rows
+
+    linear, apart = torch.nn.Linear(64, 64).requires_grad_(False), torch.tensor([2, 1, 0, 3])
+    x = rows_of(rng, 7, 64)
+    x[4, channel] = value
+    ours, rows = Int8Linear(linear, torch.ones(64), apart), Rows(*as_bytes(x, np.ones(64, np.float32), apart.numpy()))
+    for found in (ours(rows), ours.with_gelu(rows), ours.plus(rows, torch.zeros(7, 64).bfloat16())):
+        assert found[4].isnan().all()
+        assert torch.isfinite(found[[0, 1, 2, 3, 5, 6]].float()).all()
 
 
 def test_a_row_of_one_value_is_that_value():
@@ -105,6 +121,8 @@ def test_vectors_are_those_of_float32_alone_and_among_others(rng):
     assert cosines(rough.encode([TEXTS[i] for i in order]), exact[order]).min() > 0.999
     assert cosines(np.stack([rough.encode_one(text) for text in TEXTS]), exact).min() > 0.999
     assert rough.recipe.precision == rough.backbone.precision == "int8"
+    with pytest.raises(UsageError, match="whole blocks"):
+        rough.tap(["encoder.layer.2.attention.output.dense"])
     # what is no whole block is computed too, in bfloat16
     inside = rough.backbone.extract(rough.backbone.prepare(TEXTS[:1]), ["encoder.layer.2.attention.output.dense"])
     assert torch.isfinite(inside["encoder.layer.2.attention.output.dense"].values.float()).all()
@@ -119,7 +137,30 @@ def test_another_network_finds_its_own_reach(tmp_path):
     assert cosines(vectors["int8"], vectors["float32"]).min() > 0.999
 
 
-def roberta(folder) -> None:
+@needs_int8
+def test_how_far_channels_reach_does_not_depend_on_what_is_read_at_once():
+    short = es.Encoder("minilm", precision="int8", max_tokens=8, overlap=0, long_texts="cut")
+    usual = es.Encoder("minilm", precision="int8")
+    np.testing.assert_array_equal(short.encode(["a dog", "why"]), usual.encode(["a dog", "why"]))
+
+
+@needs_int8
+def test_what_is_not_a_number_does_not_become_one(tmp_path):
+    folder = tmp_path / "roberta"
+    roberta(folder)
+    backbone = open_backbone("bert", weights=str(folder))
+    drawn = backbone._random_texts()[3].windows[0].ids[5]  # which tells how far channels reach
+    broken = backbone._tokenizer.convert_ids_to_tokens(drawn)
+    roberta(folder, broken)
+    encoder = es.Encoder("bert", weights=folder, precision="int8")
+    exact = es.Encoder("bert", weights=folder, precision="float32")
+    assert cosines(encoder.encode(["a dog"]), exact.encode(["a dog"])).min() > 0.999
+    with pytest.raises(ItemError, match="NaN"):
+        encoder.encode([f"two {broken}"])
+
+
+def roberta(folder, broken: str | None = None) -> None:
+    """broken: a word whose embedding is NaN."""
     from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 
     from embedsearch.backbones.packaged import minilm_folder
@@ -130,7 +171,10 @@ def roberta(folder) -> None:
         vocab_size=tokenizer.vocab_size, hidden_size=128, num_hidden_layers=2, num_attention_heads=4,
         intermediate_size=256, max_position_embeddings=300, pad_token_id=0,
     )  # fmt: skip
-    RobertaModel(config).save_pretrained(folder)
+    model = RobertaModel(config)
+    if broken is not None:
+        model.embeddings.word_embeddings.weight.data[tokenizer.convert_tokens_to_ids(broken)] = torch.nan
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -154,18 +198,28 @@ def test_int8_elsewhere_is_refused_by_a_build_and_answered_by_a_query(tmp_path, 
     source.write_text("\n".join(TEXTS[:4]))
     es.build(source, out, index="flat", precision="int8")
     monkeypatch.setattr(transformer, "has_int8", lambda device: False)
-    assert es.open(out).search(TEXTS[1], k=1)[0].score > 0.999
+    index = es.open(out)
+    assert index.search(TEXTS[1], k=1)[0].score > 0.999
+    more = tmp_path / "more.txt"
+    more.write_text(TEXTS[5])
+    with pytest.raises(UsageError, match="faster in bfloat16; minilm"):
+        index.add(more)
     source.write_text("\n".join(TEXTS))
-    with pytest.raises(UsageError, match="on a CPU with VNNI and bfloat16; minilm at encoder.layer.5"):
+    with pytest.raises(UsageError, match="faster in bfloat16; minilm at encoder.layer.5 has it not here"):
         es.build(source, out, index="flat")
-    with pytest.raises(UsageError, match="take precision 'auto'"):
+    with pytest.raises(UsageError, match="build with precision 'auto'"):
         es.Encoder("minilm", precision="int8")
-    with pytest.raises(UsageError, match="take precision 'auto'"):
+    with pytest.raises(UsageError, match="build with precision 'auto'"):
         es.build(source, tmp_path / "new", precision="int8")
 
 
 @pytest.mark.parametrize(
-    "options", [{"backbone": "vgg16", "weights": "packaged", "size": 64}, {"layer": "encoder.layer.2.attention"}]
+    "options",
+    [
+        {"backbone": "vgg16", "weights": "packaged", "size": 64},
+        {"layer": "encoder.layer.2.attention"},
+        {"layer": "embeddings"},
+    ],
 )
 def test_what_has_no_8_bit_products_says_so(options):
     options = {"backbone": "minilm", **options}

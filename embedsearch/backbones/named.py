@@ -43,6 +43,10 @@ class NamedBackbone(Backbone):
         self.concurrent = self._device.type == "cpu"
         self._lock = threading.Lock()
         self._getting_ready, self._is_ready = threading.Lock(), False
+        if options.precision not in ("float32", "bfloat16"):
+            raise UsageError(
+                f"a network is opened in float32 or bfloat16, not in {options.precision!r}; see in_precision"
+            )
         if options.precision != "float32":
             self._go_over_to(options.precision)
 
@@ -64,6 +68,8 @@ class NamedBackbone(Backbone):
         return has_bfloat16(self._device)
 
     def in_precision(self, precision: str) -> Self:
+        if self._is_ready:
+            raise RuntimeError("a network that has run stays in its precision")
         other = copy(self)
         other._module = deepcopy(self._module)
         other._lock, other._getting_ready = threading.Lock(), threading.Lock()

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from embedsearch.backbones.cpu.int8 import can_multiply_int8
+from embedsearch.backbones.cpu.onednn import can_reorder
 
 # layers whose sums are formed by the matrix units; norms and the rest stay float32, and cost nothing
 _WEIGHED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -30,8 +31,13 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def has_int8(device: torch.device) -> bool:
-    """Whether the device multiplies 8-bit integers in hardware, and bfloat16 for what is beside those products."""
-    return device.type == "cpu" and has_bfloat16(device) and can_multiply_int8()
+    """Whether 8-bit integers are what the device multiplies fastest, and bfloat16 is there for the rest.
+
+    Not with AMX: its products of bfloat16 are faster than those of AVX-512-VNNI.
+    """
+    if device.type != "cpu" or torch.cpu._is_amx_tile_supported():
+        return False
+    return has_bfloat16(device) and can_reorder() and can_multiply_int8()
 
 
 def lower(module: nn.Module) -> None:

@@ -128,14 +128,11 @@ class TransformerBackbone(NamedBackbone):
 
     def has_int8(self, layers: Sequence[str]) -> bool:
         module: Any = self._module
-        return (
-            self._device.type == "cpu"
-            and has_int8(self._device)
-            and is_of_the_build(self._module)
-            and fits_int8(module.config)
-            and not any(name.startswith("encoder.") for name in self._absent)
-            and all(depth_of(layer, len(module.encoder.layer)) is not None for layer in layers)
-        )
+        if not has_int8(self._device) or not is_of_the_build(module) or not fits_int8(module.config):
+            return False
+        depths = [depth_of(layer, len(module.encoder.layer)) for layer in layers]
+        is_whole = not any(name.startswith("encoder.") for name in self._absent)
+        return is_whole and None not in depths and any(depths)
 
     def _go_over_to(self, precision: str) -> None:
         if self._device.type != "cpu":
@@ -154,11 +151,18 @@ class TransformerBackbone(NamedBackbone):
             self._module.to(torch.bfloat16)
         if pack_linears(self._module):
             self._packed = PackedTexts.of(self._module, products)
+        if products is not None and self._packed is None:
+            raise UsageError(
+                f"the linear layers of {self.name} cannot be packed; take precision 'auto' instead of 'int8'"
+            )
 
     def _random_texts(self) -> list[Any]:
-        """The same for the same network, everywhere."""
+        """The same for the same network, whatever it is opened to read."""
         drawn = np.random.default_rng(0).integers(self._tokenizer.vocab_size, size=_RANDOM_TEXTS)
-        return self.prepare([self._tokenizer.decode(row, skip_special_tokens=True) for row in drawn])
+        texts = [self._tokenizer.decode(row, skip_special_tokens=True) for row in drawn]
+        longest = min(2 * _RANDOM_TEXTS[1], _positions(self._module.config))
+        with self._tokenizing:
+            return tokenize(self._tokenizer, texts, longest, 0, all_of_it=False)
 
     def _extract_windows(self, batch: Sequence[Tokens], layers: Sequence[str]) -> dict[str, Features]:
         """Features of texts of one window each."""

@@ -155,8 +155,8 @@ LatencyMs = Annotated[
 Precision = Annotated[
     str,
     typer.Option(
-        help="float32, bfloat16, int8 (8-bit products: BERT and its kin on a CPU with VNNI), or auto: bfloat16 where the "
-        "processor has it and vectors stay what they are."
+        help="float32, bfloat16, int8 (8-bit products: BERT and its kin on a CPU with AVX-512-VNNI and -BF16 and no "
+        "AMX), or auto: bfloat16 where the processor has it and vectors stay what they are."
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, or several: cuda:0,cuda:1.")]

@@ -36,6 +36,8 @@ def add(
             f"the code of {network.recipe.backbone} is not what {root} was built with, so vectors may differ; "
             "bring the code back, or build the index anew"
         )
+    if network is not None:
+        network.require_precision()
     return run_add(opened, root, manifest.recipe, network, restart=restart, progress=progress or NoProgress())
 
 

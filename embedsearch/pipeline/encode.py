@@ -77,8 +77,8 @@ class Encoder:
     "cuda", or those of "cuda:0,cuda:1", with one process each. precision: "float32", "bfloat16", or "auto": bfloat16
     where the processor has it, for networks opened by name, if each of the first vectors then has a cosine of at least
     0.999 to float32; `recipe.precision` tells after the first call. "int8", which `auto` never takes: 8-bit products
-    for texts through BERT and its kin, on a CPU that has them (VNNI). batch_size and threads (that decode and compute;
-    all cores by default) change the speed and never the vectors.
+    for texts through BERT and its kin, on a CPU with AVX-512-VNNI and AVX-512-BF16 and without AMX. batch_size and
+    threads (that decode and compute; all cores by default) change the speed and never the vectors.
 
     Raises UsageError, UnknownNameError (backbone, layer, pooling), WeightsError, CodeError.
     """
@@ -238,15 +238,22 @@ class Encoder:
             if self.recipe.precision == "int8":
                 exact = self._backbone.in_precision("float32")
                 both = self._compared(exact, self._backbone, contents)
-                if both is not None:
+                if both is None:
+                    self._take(Choice("int8", "as asked for, but it fails for inputs that float32 reads"))
+                else:
                     self._take(told_of("int8", *both, centred=self.recipe.needs_fit))
 
     def require_precision(self) -> None:
         """Raises UsageError where the network cannot compute here in what the recipe says."""
-        if self.recipe.precision == "int8" and self._backbone.precision != "int8":
+        network = self._backbone
+        if self.recipe.precision == "int8" and not (
+            network.precision == "int8" and network.has_int8(self.recipe.layers)
+        ):
             raise UsageError(
-                "precision 'int8' is for whole blocks of BERT, RoBERTa and their kin, on a CPU with VNNI and bfloat16; "
-                f"{self.recipe.backbone} at {', '.join(self.recipe.layers)} has it not here; take precision 'auto'"
+                "precision 'int8' is for whole blocks of BERT, RoBERTa and their kin, on a CPU with AVX-512-VNNI and "
+                "AVX-512-BF16 and without AMX, which is faster in bfloat16; "
+                f"{self.recipe.backbone} at {', '.join(self.recipe.layers)} has it not here; "
+                "build with precision 'auto', and anew where there is an index"
             )
 
     def _compared(self, exact: Backbone, rough: Backbone, contents: Sequence[Any]) -> tuple[Matrix, Matrix] | None:
@@ -359,6 +366,7 @@ class Encoder:
     def tap(self, layers: Sequence[str]) -> None:
         """Goes over to other layers of the same network, as `Backbone.resolve_layer` names them."""
         self.recipe = replace(self.recipe, layers=tuple(layers), layer_weights=(), combine="concat")
+        self.require_precision()
         self._network = self.network_of(PooledNetwork, self.recipe)
 
     def through(self, network: PooledNetwork, contents: Sequence[Any]) -> Encoded:

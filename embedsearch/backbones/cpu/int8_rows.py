@@ -16,9 +16,10 @@ MIDDLE = 128  # the byte that stands for the middle of a row's range
 APART = 4  # channels of a row that are kept beside its bytes
 PARTS = 2 + APART
 _BLOCK = 192  # rows that stay in the cache while all weights go by; a multiple of ROWS
+_EXPONENT, _NAN = np.uint16(0x7F80), np.float32(np.nan)
 _LEAST_STEP = np.float32(1e-20)  # of a row of one value
 # the normal distribution function, less a half, over x, up to where it is taken for 1: a polynomial in x * x that keeps
-# x * Phi(x) to 8e-5 (minimax, by linear programming), where bfloat16 keeps 4e-3 of it
+# x * Phi(x) to 8e-5 (minimax, by linear programming) for x up to 100, where bfloat16 keeps 4e-3 of it
 _BEYOND = np.float32(4.2)
 _P0, _P1, _P2, _P3 = (np.float32(c) for c in (0.3984659, -0.065528251, 0.009298251, -0.00095066242))
 _P4, _P5, _P6, _P7 = (np.float32(c) for c in (6.6891327e-05, -3.0379779e-06, 7.9415173e-08, -9.0178087e-10))
@@ -28,15 +29,18 @@ def _to_bytes(rows, shrink, apart, out, parts):
     """Row r times `shrink` is parts[1, r] + parts[0, r] * (out[r] - MIDDLE), off by half a step at most, but for the
     channels `apart`: those are parts[2:, r], not shrunk, and 0 in there.
 
-    rows: n x C, C a multiple of LANES. shrink: float32 C. apart: int64 APART. out: uint8 n x C. parts: float32
-    PARTS x n.
+    A row that is not finite becomes NaN. rows: n x C, C a multiple of LANES. shrink: float32 C. apart: int64 APART.
+    out: uint8 n x C. parts: float32 PARTS x n.
     """
     n, width = rows.shape
     bits = np.empty(width, np.uint32)
     x = bits.view(np.float32)
     for r in range(n):
-        to = out[r]
-        widen(rows[r], bits)
+        row, to = rows[r], out[r]
+        n_broken = 0  # not finite: all ones in the exponent
+        for c in range(width):
+            n_broken += np.int32((row[c] & _EXPONENT) == _EXPONENT)
+        widen(row, bits)
         for j in range(APART):
             parts[2 + j, r] = x[apart[j]]
             x[apart[j]] = np.float32(0.0)
@@ -45,7 +49,7 @@ def _to_bytes(rows, shrink, apart, out, parts):
         low, high = least(x, 0, width), largest(x, 0, width)
         middle = np.float32(0.5) * (low + high)
         step = max((high - low) * np.float32(1.0 / 255.0), _LEAST_STEP)
-        parts[0, r], parts[1, r] = step, middle
+        parts[0, r], parts[1, r] = _NAN if n_broken else step, middle
         inverse = np.float32(1.0) / step
         shift = np.float32(128.5) - middle * inverse
         for c in range(width):  # 1 at the least, 256 at the most
