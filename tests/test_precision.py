@@ -151,3 +151,20 @@ def test_a_build_that_stored_nothing_does_not_hand_on_its_precision(tmp_path, em
         es.build(source, tmp_path / "index", precision="float32", **options)
     report = build_with_report(source, tmp_path / "index", **options)
     assert "in bfloat16 (cosine to float32" in report.encoder
+
+
+def test_a_network_of_ones_own_goes_on_in_the_precision_that_was_asked_for(tmp_path, rng):
+    from embedsearch.engine.building import build_with_report
+
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(16, 32), torch.nn.ReLU(), torch.nn.Linear(32, 8))
+    x = rng.normal(size=(12, 16)).astype(np.float32)
+    options = {"backbone": network, "layer": "2", "modality": "tensor", "index": "flat"}
+    es.build(x[:10], tmp_path / "index", precision="bfloat16", **options)
+    report = build_with_report(x, tmp_path / "index", **options)
+    assert report.n_new == 2
+    assert "in bfloat16 (as what is stored was)" in report.encoder
+    rough = es.Encoder(network, layer="2", precision="bfloat16").encode(x)
+    vectors = es.open(tmp_path / "index", backbone=network).vectors([str(i) for i in range(12)])
+    np.testing.assert_allclose(vectors, rough, atol=2e-3)
+    assert np.abs(vectors - es.Encoder(network, layer="2", precision="float32").encode(x)).max() > 1e-4

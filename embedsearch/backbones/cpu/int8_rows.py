@@ -37,7 +37,7 @@ def _to_bytes(rows, shrink, apart, out, parts):
     x = bits.view(np.float32)
     for r in range(n):
         row, to = rows[r], out[r]
-        n_broken = 0  # not finite: all ones in the exponent
+        n_broken = np.int32(0)  # not finite: all ones in the exponent
         for c in range(width):
             n_broken += np.int32((row[c] & _EXPONENT) == _EXPONENT)
         widen(row, bits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any, Self
 
@@ -94,7 +95,7 @@ class ModuleBackbone(Backbone):
         if options.device not in ("auto", str(self._device), self._device.type):
             raise UsageError(f"device {options.device!r}: the network lies on {self._device}; move it yourself")
         self._dtype = next((t.dtype for t in tensors if t.is_floating_point()), None)
-        self._precision, self._channels = options.precision, options.channels
+        self.precision, self._channels = options.precision, options.channels
         self.weights_sha256, self.weights_origin = self._sha256(), origin
         self._expected, self._versions = options.expect_sha256, self._versions_now()
         check_sha256(self.weights_sha256, options.expect_sha256, origin, _OTHER_NETWORK)
@@ -176,6 +177,11 @@ class ModuleBackbone(Backbone):
     def bucket(self, prepared: Any) -> Hashable:
         return signature(prepared)
 
+    def in_precision(self, precision: str) -> Self:
+        other = copy(self)  # the module itself is not changed by it, and what is known of it goes for both
+        other.precision = precision
+        return other
+
     def extract(self, batch: Sequence[Any], layers: Sequence[str]) -> dict[str, Features]:
         try:
             return self._extract(batch, layers)
@@ -193,7 +199,7 @@ class ModuleBackbone(Backbone):
             evaluation_mode(self._module),
             # not inference_mode: what a module caches in its forward pass must serve its training later
             torch.no_grad(),
-            torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._precision == "bfloat16"),
+            torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"),
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
             # looked for in each batch anew, for the owner of the network may change it between two
             reach_told(absent_tensors(self._module), self.weights_origin, layers),
