@@ -20,8 +20,16 @@ _F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _VECTOR = ir.VectorType(_F32, LANES)
 
 
-def _integer(value: int) -> Any:
+def integer(value: int) -> Any:
+    """A constant of 64 bits."""
     return ir.Constant(_I64, value)
+
+
+def spread(builder: Any, number: Any) -> Any:
+    """A vector of LANES times the same number."""
+    undefined = ir.Constant(ir.VectorType(number.type, LANES), ir.Undefined)
+    first = builder.insert_element(undefined, number, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, LANES), None))
 
 
 @intrinsic
@@ -34,11 +42,11 @@ def _tile(typing_context, weights, w_place, w_stride, rows, r_place, r_stride, n
     def emit(context, builder, signature, arguments):
         def start(array: int, stride: int, row: int) -> Any:
             data = context.make_array(signature.args[array])(context, builder, arguments[array]).data
-            place = builder.add(arguments[array + 1], builder.mul(arguments[stride], _integer(row)))
+            place = builder.add(arguments[array + 1], builder.mul(arguments[stride], integer(row)))
             return builder.gep(data, [place])
 
         def vector(row: Any, number: int) -> Any:
-            return builder.bitcast(builder.gep(row, [_integer(number * LANES)]), _VECTOR.as_pointer())
+            return builder.bitcast(builder.gep(row, [integer(number * LANES)]), _VECTOR.as_pointer())
 
         fma_type = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
         fma = builder.module.declare_intrinsic(f"llvm.fma.v{LANES}f32", (), fma_type)
@@ -48,18 +56,15 @@ def _tile(typing_context, weights, w_place, w_stride, rows, r_place, r_stride, n
         builder.branch(loop)
         builder.position_at_end(loop)
         i = builder.phi(_I64)
-        i.add_incoming(_integer(0), before)
+        i.add_incoming(integer(0), before)
         totals = [[builder.phi(_VECTOR) for _ in range(_VECTORS)] for _ in range(_ROWS)]
         row = builder.gep(first_row, [builder.mul(i, arguments[5])])
         columns = [builder.load(vector(row, number), align=4) for number in range(_VECTORS)]
-        undefined = ir.Constant(_VECTOR, ir.Undefined)
-        everywhere = ir.Constant(ir.VectorType(_I32, LANES), None)
         grown = []
         for place, total in zip(starts, totals, strict=True):
-            one = builder.insert_element(undefined, builder.load(builder.gep(place, [i])), ir.Constant(_I32, 0))
-            weight = builder.shuffle_vector(one, undefined, everywhere)
+            weight = spread(builder, builder.load(builder.gep(place, [i])))
             grown.append([builder.call(fma, [weight, columns[v], total[v]]) for v in range(_VECTORS)])
-        following = builder.add(i, _integer(1))
+        following = builder.add(i, integer(1))
         i.add_incoming(following, loop)
         for q in range(_ROWS):
             for v in range(_VECTORS):
@@ -91,16 +96,16 @@ def _extreme(predicate: str, reduction: str) -> Any:
                 pointer = builder.bitcast(builder.gep(start, [offset]), _VECTOR.as_pointer())
                 return builder.load(pointer, align=4)
 
-            before, first = builder.block, vector(_integer(0))
+            before, first = builder.block, vector(integer(0))
             loop, after = builder.append_basic_block("extreme"), builder.append_basic_block("extreme_done")
             builder.branch(loop)
             builder.position_at_end(loop)
             i, best = builder.phi(_I64), builder.phi(_VECTOR)
-            i.add_incoming(_integer(0), before)
+            i.add_incoming(integer(0), before)
             best.add_incoming(first, before)
             other = vector(i)
             better = builder.select(builder.fcmp_ordered(predicate, other, best, flags=["fast"]), other, best)
-            following = builder.add(i, _integer(LANES))
+            following = builder.add(i, integer(LANES))
             i.add_incoming(following, loop)
             best.add_incoming(better, loop)
             builder.cbranch(builder.icmp_signed("<", following, arguments[2]), loop, after)

@@ -19,12 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from embedsearch.backbones.cpu.packed_texts import bits_of
 from embedsearch.backbones.tap import Inputs, run_to
 
 # how much of the reach of a channel goes over to its weights: with SmoothQuant's own half these are less exact than the
 # inputs, with 0.3 the inputs are
 _EXPONENT = 0.4
-_TILE = 64  # outputs and channels come in multiples of it
 _FLOOR = 1e-6  # of what is divided by: a channel that is always 0, an output without weights
 
 
@@ -40,8 +40,10 @@ def can_multiply_int8() -> bool:
 
 def fits_int8(config: Any) -> bool:
     """Whether blocks of BERT's build are as wide as whole tiles, and have the activation that is here."""
+    from embedsearch.backbones.cpu.int8_tile import COLUMNS
+
     widths = (config.hidden_size, config.intermediate_size)
-    return bool(config.hidden_act == "gelu" and not any(width % _TILE for width in widths))
+    return bool(config.hidden_act == "gelu" and not any(width % COLUMNS for width in widths))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class Int8Linear:
 
     def plus(self, rows: Rows, other: torch.Tensor) -> torch.Tensor:
         """The same and `other`, of its shape, added."""
-        return self._multiplied(rows, _bits(other), with_gelu=False)
+        return self._multiplied(rows, bits_of(other), with_gelu=False)
 
     def with_gelu(self, rows: Rows) -> torch.Tensor:
         """The same with GELU over it."""
@@ -87,13 +89,8 @@ class Int8Linear:
         from embedsearch.backbones.cpu.int8_rows import multiply
 
         out = torch.empty((len(rows.values), len(self._starts)), dtype=torch.bfloat16)
-        multiply(rows.values, rows.parts, self._packed, self._starts, self._lines, others, with_gelu, _bits(out))
+        multiply(rows.values, rows.parts, self._packed, self._starts, self._lines, others, with_gelu, bits_of(out))
         return out
-
-
-def _bits(x: torch.Tensor) -> Any:
-    """The memory of a bfloat16 tensor as numpy's uint16."""
-    return x.view(torch.uint16).numpy()
 
 
 class _Reading:
@@ -114,7 +111,7 @@ class _Reading:
         from embedsearch.backbones.cpu.int8_rows import PARTS, to_bytes
 
         rows = Rows(np.empty(x.shape, np.uint8), np.empty((PARTS, len(x)), np.float32))
-        to_bytes(_bits(x), self._shrink, self._apart, rows.values, rows.parts)
+        to_bytes(bits_of(x), self._shrink, self._apart, rows.values, rows.parts)
         return rows
 
 
@@ -125,18 +122,15 @@ class Int8Products:
         """reaches: of what is read by its attention, by what follows that, and by its wide product."""
         attention = block.attention.self
         self._looking = _Reading((attention.query, attention.key), reaches[0])
-        self._seen = _Reading((attention.value,), reaches[0])  # shrunk for its own weights, it is off by half as much
+        self._seen = _Reading((attention.value,), reaches[0])  # shrunk for its own weights, it is off by less
         self._after = _Reading((block.attention.output.dense,), reaches[1])
         self._wide = _Reading((block.intermediate.dense,), reaches[2])
         self._output = block.output
 
     def query_key_value(self, x: torch.Tensor) -> Sequence[torch.Tensor]:
-        return [
-            linear(rows)
-            for group in (self._looking, self._seen)
-            for rows in [group.rows(x)]
-            for linear in group.linears
-        ]
+        looking = self._looking.rows(x)
+        query, key = (linear(looking) for linear in self._looking.linears)
+        return query, key, self._seen.linears[0](self._seen.rows(x))
 
     def after_attention(self, mixed: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         return self._after.linears[0].plus(self._after.rows(mixed), x)

@@ -12,17 +12,15 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from embedsearch.compiled.matrix_ops import LANES, integer, spread
+
 # a tile of the product: so many sums stay in registers, six rows of four vectors
-ROWS, _VECTORS, _LANES = 6, 4, 16
-COLUMNS = _VECTORS * _LANES
+ROWS, _VECTORS = 6, 4
+COLUMNS = _VECTORS * LANES
 TOGETHER = 4  # neighbouring bytes that make one sum
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
-_VECTOR = ir.VectorType(_I32, _LANES)
-
-
-def _integer(value: int) -> Any:
-    return ir.Constant(_I64, value)
+_VECTOR = ir.VectorType(_I32, LANES)
 
 
 def pack(weights: Any) -> Any:
@@ -51,9 +49,9 @@ def tile(typing_context, rows, r_place, r_stride, weights, w_place, n_steps, sta
         def vector(origin: Any, offset: Any) -> Any:
             return builder.bitcast(builder.gep(origin, [offset]), _VECTOR.as_pointer())
 
-        row_starts = [start(0, builder.add(arguments[1], builder.mul(arguments[2], _integer(q)))) for q in range(ROWS)]
-        panel, first, out = start(3, arguments[4]), start(6, arguments[7]), start(8, _integer(0))
-        firsts = [builder.load(vector(first, _integer(v * _LANES)), align=4) for v in range(_VECTORS)]
+        row_starts = [start(0, builder.add(arguments[1], builder.mul(arguments[2], integer(q)))) for q in range(ROWS)]
+        panel, first, out = start(3, arguments[4]), start(6, arguments[7]), start(8, integer(0))
+        firsts = [builder.load(vector(first, integer(v * LANES)), align=4) for v in range(_VECTORS)]
         dot_type = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
         dot = builder.module.declare_intrinsic("llvm.x86.avx512.vpdpbusd.512", (), dot_type)
         before = builder.block
@@ -61,22 +59,19 @@ def tile(typing_context, rows, r_place, r_stride, weights, w_place, n_steps, sta
         builder.branch(loop)
         builder.position_at_end(loop)
         i = builder.phi(_I64)
-        i.add_incoming(_integer(0), before)
+        i.add_incoming(integer(0), before)
         totals = [[builder.phi(_VECTOR) for _ in range(_VECTORS)] for _ in range(ROWS)]
-        step = builder.mul(i, _integer(TOGETHER * COLUMNS))
+        step = builder.mul(i, integer(TOGETHER * COLUMNS))
         columns = [
-            builder.load(vector(panel, builder.add(step, _integer(v * TOGETHER * _LANES))), align=4)
+            builder.load(vector(panel, builder.add(step, integer(v * TOGETHER * LANES))), align=4)
             for v in range(_VECTORS)
         ]
-        undefined = ir.Constant(_VECTOR, ir.Undefined)
-        everywhere = ir.Constant(ir.VectorType(_I32, _LANES), None)
         grown = []
         for row, total in zip(row_starts, totals, strict=True):
-            four = builder.bitcast(builder.gep(row, [builder.mul(i, _integer(TOGETHER))]), _I32.as_pointer())
-            one = builder.insert_element(undefined, builder.load(four, align=1), ir.Constant(_I32, 0))
-            spread = builder.shuffle_vector(one, undefined, everywhere)
-            grown.append([builder.call(dot, [total[v], spread, columns[v]]) for v in range(_VECTORS)])
-        following = builder.add(i, _integer(1))
+            four = builder.bitcast(builder.gep(row, [builder.mul(i, integer(TOGETHER))]), _I32.as_pointer())
+            bytes_of_row = spread(builder, builder.load(four, align=1))
+            grown.append([builder.call(dot, [total[v], bytes_of_row, columns[v]]) for v in range(_VECTORS)])
+        following = builder.add(i, integer(1))
         i.add_incoming(following, loop)
         for q in range(ROWS):
             for v in range(_VECTORS):
@@ -86,7 +81,7 @@ def tile(typing_context, rows, r_place, r_stride, weights, w_place, n_steps, sta
         builder.position_at_end(after)
         for q in range(ROWS):
             for v in range(_VECTORS):
-                builder.store(grown[q][v], vector(out, _integer(q * COLUMNS + v * _LANES)), align=4)
+                builder.store(grown[q][v], vector(out, integer(q * COLUMNS + v * LANES)), align=4)
         return context.get_dummy_value()
 
     return signature, emit

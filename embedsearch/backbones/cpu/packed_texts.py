@@ -145,7 +145,7 @@ def _attention(
     if are_many and q.dtype == torch.bfloat16 and q.shape[2] % _COLUMNS == 0:
         from embedsearch.backbones.cpu.attention import attend
 
-        attend(_bits(q), _bits(k), _bits(v), starts.numpy(), scale, _bits(out))
+        attend(bits_of(q), bits_of(k), bits_of(v), starts.numpy(), scale, bits_of(out))
         return out
     start = 0
     for length, n in _runs(lengths):
@@ -157,7 +157,7 @@ def _attention(
     return out
 
 
-def _bits(x: torch.Tensor) -> Any:
+def bits_of(x: torch.Tensor) -> Any:
     """The memory of a bfloat16 tensor as numpy's uint16."""
     return x.view(torch.uint16).numpy()
 
